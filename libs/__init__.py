@@ -1,0 +1,1 @@
+"""What two or more services need, one purpose a module; nothing here knows a service."""

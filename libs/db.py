@@ -1,0 +1,170 @@
+"""PostgreSQL: the pool, connections and transactions from it, and migrations."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import structlog
+from alembic import command, op
+from alembic.config import Config
+from sqlalchemy import Connection as SyncConnection
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from libs.errors import Unavailable
+
+Pool = asyncpg.Pool
+Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+
+# A second for a free connection: a caller who waited longer is better served by trying again.
+ACQUIRE_SECONDS = 1.0
+COMMAND_SECONDS = 6.0  # above statement_timeout, so that the server ends a statement first
+
+_SESSION = {
+    "statement_timeout": "5s",
+    "idle_in_transaction_session_timeout": "10s",
+    # Statements here are short: compiling them costs more than it saves.
+    "jit": "off",
+}
+
+# One of ours at a time migrates a database; the number only has to be the same everywhere.
+_MIGRATION_LOCK = 7_460_100
+
+_log = structlog.get_logger(__name__)
+
+
+class NotDurable(Exception):
+    """The server may lose what it acknowledged, so no service writes to it."""
+
+
+async def connect(url: str, *, service: str, size: int = 16) -> "Pool[asyncpg.Record]":
+    """A pool of connections to a database that keeps what it acknowledges.
+
+    Raises:
+        NotDurable: the server runs with `fsync` or `synchronous_commit` off, or without checksums.
+        OSError, asyncpg.PostgresError: it cannot be reached or refuses us.
+    """
+    pool = await asyncpg.create_pool(
+        url,
+        min_size=1,
+        max_size=size,
+        command_timeout=COMMAND_SECONDS,
+        timeout=5,
+        init=_prepare,
+        server_settings={"application_name": f"thmnayah-{service}", **_SESSION},
+    )
+    row = await pool.fetchrow(
+        "SELECT current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS synchronous_commit,"
+        " current_setting('data_checksums') AS data_checksums"
+    )
+    weak = [f"{name} = off" for name, value in dict(row or {}).items() if value == "off"]
+    if weak:
+        await pool.close()
+        raise NotDurable(f"PostgreSQL may lose acknowledged writes: {', '.join(weak)}")
+    return pool
+
+
+@asynccontextmanager
+async def connection(pool: "Pool[asyncpg.Record]") -> AsyncIterator[Connection]:
+    """A connection for statements that each stand alone.
+
+    Raises:
+        Unavailable: the database is away; the pool has dropped the connections to it.
+    """
+    try:
+        conn = await pool.acquire(timeout=ACQUIRE_SECONDS)
+    except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        await _lost(pool, error)
+        raise Unavailable(metadata={"dependency": "postgresql"}) from error
+    try:
+        yield conn
+    except BaseException as error:
+        if not _is_unavailable(error):
+            raise
+        await _lost(pool, error)
+        raise Unavailable(metadata={"dependency": "postgresql"}) from error
+    finally:
+        await pool.release(conn)
+
+
+@asynccontextmanager
+async def transaction(pool: "Pool[asyncpg.Record]") -> AsyncIterator[Connection]:
+    """A connection in a transaction, which commits when the block ends without an exception.
+
+    Raises:
+        Unavailable: the database is away. The effect may have happened when it went during COMMIT.
+    """
+    async with connection(pool) as conn, conn.transaction():
+        yield conn
+
+
+async def ping(pool: "Pool[asyncpg.Record]") -> None:
+    """Raises: Unavailable when the database does not answer."""
+    async with connection(pool) as conn:
+        await conn.fetchval("SELECT 1", timeout=1)
+
+
+async def migrate(url: str, migrations: Path) -> None:
+    """Bring a database to the newest revision; whoever comes second waits and finds it done.
+
+    Each revision is its own transaction, so one that was cut short is run again from its start.
+    """
+    engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://", 1), poolclass=NullPool)
+    try:
+        async with engine.connect() as conn:
+            # Held by the session until the connection closes, through every revision's commit.
+            await conn.execute(text(f"SELECT pg_advisory_lock({_MIGRATION_LOCK})"))
+            await conn.commit()
+            await conn.execute(text("SET lock_timeout = '2s'"))
+            await conn.commit()
+            await conn.run_sync(_upgrade, migrations)
+    finally:
+        await engine.dispose()
+
+
+def run_script(script: str) -> None:
+    """Run the statements of a migration, each of which ends a line with its semicolon."""
+    for statement in script.split(";\n"):
+        if statement.strip():
+            op.execute(statement)
+
+
+def alembic_config(migrations: Path) -> Config:
+    """One environment serves every service; only the revisions are its own."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("version_locations", str(migrations))
+    config.set_main_option("path_separator", "newline")
+    return config
+
+
+def _upgrade(conn: SyncConnection, migrations: Path) -> None:
+    config = alembic_config(migrations)
+    config.attributes["connection"] = conn
+    command.upgrade(config, "head")
+
+
+async def _prepare(conn: Any) -> None:
+    await conn.set_type_codec("jsonb", encoder=_to_json, decoder=json.loads, schema="pg_catalog")
+
+
+def _to_json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _is_unavailable(error: BaseException) -> bool:
+    """Whether the database, and not the statement, is at fault."""
+    if isinstance(error, asyncpg.PostgresError):
+        code = error.sqlstate or ""
+        # 25006: demoted to a standby; 57P01..3: shut down, crashed, starting; 53: out of connections or disk.
+        return code in {"25006", "57P01", "57P02", "57P03"} or code.startswith(("08", "53"))
+    return isinstance(error, (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError))
+
+
+async def _lost(pool: "Pool[asyncpg.Record]", error: BaseException) -> None:
+    _log.warning("database_unavailable", error=type(error).__name__)
+    await pool.expire_connections()

@@ -1,0 +1,65 @@
+"""Arabic and English text: the form it is stored in, the form it is compared in, and slugs."""
+
+import re
+import unicodedata
+
+# Tashkeel, Quranic marks and tatweel: written or left out at will.
+_MARKS = "\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e8\u06ea-\u06ed"
+_OPTIONAL = re.compile(f"[{_MARKS}]")
+
+# Zero-width characters and bidi controls: they change how a text looks, not what it says.
+INVISIBLE = "\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
+_INVISIBLE = re.compile(f"[{INVISIBLE}]")
+
+_LETTERS = str.maketrans(
+    {
+        "أ": "ا", "إ": "ا", "آ": "ا", "ٱ": "ا",
+        "ى": "ي", "ئ": "ي", "ی": "ي", "ې": "ي",
+        "ؤ": "و",
+        "ة": "ه", "ۀ": "ه", "ہ": "ه",
+        "ک": "ك", "ڪ": "ك",
+        "ء": None,
+        "ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "đ": "d", "ł": "l",
+    }
+)  # fmt: skip
+
+# A word is a run of letters, digits and marks of any script; an apostrophe inside holds it together.
+_WORD = re.compile(f"[^\\W_](?:[^\\W_]|[{_MARKS}{INVISIBLE}\u0300-\u036f]|['’](?=[^\\W_]))*")
+
+_NOT_SLUG = re.compile(r"[^\w]+|_+")
+
+
+def nfc(text: str) -> str:
+    """The form that text is stored in."""
+    return unicodedata.normalize("NFC", text)
+
+
+def normalize(text: str) -> str:
+    """The form that text is compared in: what is written differently and read alike becomes equal.
+
+    Letters lose their case and accents, Arabic ones their diacritics and the choice of alef, hamza,
+    ya, ta marbuta and kaf; every digit becomes an ASCII one. It may be longer or shorter than `text`.
+    """
+    # Hamza on a seat must be seen whole before NFKD would split it off.
+    text = unicodedata.normalize("NFKC", text).translate(_LETTERS)
+    text = unicodedata.normalize("NFKD", text.casefold()).translate(_LETTERS)
+    return "".join(
+        str(unicodedata.digit(char)) if char.isdigit() else char
+        for char in _INVISIBLE.sub("", _OPTIONAL.sub("", text))
+        if not unicodedata.combining(char)
+    )
+
+
+def words(text: str) -> list[tuple[str, int, int]]:
+    """The words of a text as they are written, each with where it starts and ends in code points."""
+    return [(match.group(), match.start(), match.end()) for match in _WORD.finditer(text)]
+
+
+def slug(text: str, *, max_length: int = 120) -> str:
+    """The address of a title, in its own script: letters and digits joined by hyphens.
+
+    Empty only when the title holds neither a letter nor a digit.
+    """
+    text = _INVISIBLE.sub("", _OPTIONAL.sub("", unicodedata.normalize("NFKC", text).casefold()))
+    joined = _NOT_SLUG.sub("-", unicodedata.normalize("NFC", text)).strip("-")
+    return joined[:max_length].rstrip("-")

@@ -1,0 +1,1 @@
+"""Auth: owns users, sessions and signing keys, publishes `user.*`, consumes nothing."""

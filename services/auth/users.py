@@ -1,0 +1,90 @@
+"""Accounts of people."""
+
+import unicodedata
+from datetime import datetime
+
+import asyncpg
+import uuid_utils
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from libs import text
+from libs.db import Connection
+from libs.errors import AlreadyExists, InvalidArgument
+from libs.identity import ROLES, token_invalid
+from thmnayah.auth.v1.auth_pb2 import CreateUserRequest, User
+
+_COLUMNS = "id, email, display_name, roles, create_time"
+
+
+async def create(conn: Connection, request: CreateUserRequest, *, password_hash: str) -> User:
+    """Store a new account."""
+    row = await conn.fetchrow(
+        f"""
+        INSERT INTO users (id, email, email_key, display_name, roles, password_hash)
+        VALUES ($1, $2, $3, $4, $5, $6)
+        ON CONFLICT (email_key) DO NOTHING
+        RETURNING {_COLUMNS}
+        """,
+        str(uuid_utils.uuid7()),
+        text.nfc(request.email),
+        _key(request.email),
+        text.nfc(request.display_name),
+        list(request.roles),
+        password_hash,
+    )
+    if row is None:
+        raise AlreadyExists(
+            "USER_EXISTS",
+            "there is an account with this e-mail address",
+            "يوجد حساب بهذا البريد الإلكتروني",
+            violations={"email": "is taken"},
+        )
+    return _user(row)
+
+
+def check_roles(request: CreateUserRequest) -> None:
+    """Raises: InvalidArgument for a role that does not exist."""
+    unknown = {
+        f"roles[{index}]": f"is not a role; the roles are {', '.join(sorted(ROLES))}"
+        for index, role in enumerate(request.roles)
+        if role not in ROLES
+    }
+    if unknown:
+        raise InvalidArgument(unknown)
+
+
+async def get(conn: Connection, user_id: str) -> User:
+    """The account of a signed-in caller. Raises: Unauthenticated when it is gone."""
+    row = await conn.fetchrow(f"SELECT {_COLUMNS} FROM users WHERE id = $1", user_id)
+    if row is None:
+        raise token_invalid()
+    return _user(row)
+
+
+async def credentials(conn: Connection, email: str) -> tuple[User, str] | None:
+    """The account of an address and the hash of its password."""
+    row = await conn.fetchrow(f"SELECT {_COLUMNS}, password_hash FROM users WHERE email_key = $1", _key(email))
+    return None if row is None else (_user(row), row["password_hash"])
+
+
+async def set_password_hash(conn: Connection, user_id: str, password_hash: str) -> None:
+    """Replace a hash made with outdated parameters."""
+    await conn.execute("UPDATE users SET password_hash = $2 WHERE id = $1", user_id, password_hash)
+
+
+async def any_admin(conn: Connection) -> bool:
+    """Whether anyone can administer this installation."""
+    return bool(await conn.fetchval("SELECT EXISTS (SELECT FROM users WHERE 'admin' = ANY(roles))"))
+
+
+def _key(email: str) -> str:
+    return unicodedata.normalize("NFKC", email).casefold()
+
+
+def _user(row: asyncpg.Record) -> User:
+    created: datetime = row["create_time"]
+    user = User(id=str(row["id"]), email=row["email"], display_name=row["display_name"], roles=row["roles"])
+    timestamp = Timestamp()
+    timestamp.FromDatetime(created)
+    user.create_time.CopyFrom(timestamp)
+    return user

@@ -1,0 +1,1 @@
+"""Content: owns items and their slugs, publishes `content.*`, consumes nothing."""

@@ -1,0 +1,492 @@
+"""Items of content: the draft that editors work on, and what is published of it."""
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+import uuid_utils
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from libs import filters, paging, text
+from libs.db import Connection
+from libs.errors import AlreadyExists, Conflict, FailedPrecondition, InvalidArgument, NotFound
+from thmnayah.content.v1.content_pb2 import Content
+
+# Text that is kept for each locale, and the columns of `contents` that hold it.
+LOCALISED = ("slug", "title", "description", "body")
+UNLOCALISED = ("category", "tags", "external_id")
+
+_COLUMNS = (
+    "id, type, slug, title, description, body, category, tags, external_id, published, version,"
+    " create_time, update_time, publish_time, created_by, delete_time"
+)
+
+_FIELDS = {
+    "type": filters.Field("type"),
+    "category": filters.Field("category"),
+    "tags": filters.Field("tags", "list"),
+    "external_id": filters.Field("external_id"),
+    "externalId": filters.Field("external_id"),
+    "create_time": filters.Field("create_time", "time"),
+    "createTime": filters.Field("create_time", "time"),
+    "update_time": filters.Field("update_time", "time"),
+    "updateTime": filters.Field("update_time", "time"),
+    "publish_time": filters.Field("publish_time", "time"),
+    "publishTime": filters.Field("publish_time", "time"),
+}
+
+_ORDERS = {
+    "create_time": "create_time",
+    "createTime": "create_time",
+    "update_time": "update_time",
+    "updateTime": "update_time",
+    "publish_time": "publish_time",
+    "publishTime": "publish_time",
+}
+
+
+async def create(conn: Connection, content: Content, *, created_by: str) -> Content:
+    """Store a new draft."""
+    await _check_locales(conn, content)
+    content_id = str(uuid_utils.uuid7())
+    values = {field: {locale: text.nfc(value) for locale, value in getattr(content, field).items()} for field in LOCALISED}
+    values["slug"] = await _claim_slugs(conn, content_id, content.type, values["slug"], values["title"])
+    try:
+        row = await conn.fetchrow(
+            f"""
+            INSERT INTO contents (id, type, slug, title, description, body, category, tags, external_id, created_by)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+            RETURNING {_COLUMNS}
+            """,
+            content_id,
+            content.type,
+            *(values[field] for field in LOCALISED),
+            text.nfc(content.category) or None,
+            [text.nfc(tag) for tag in content.tags],
+            content.external_id or None,
+            created_by,
+        )
+    except asyncpg.UniqueViolationError:
+        raise _external_id_taken(content.external_id) from None
+    return _draft(row)
+
+
+async def get_draft(conn: Connection, content_id: str) -> Content:
+    """An item as editors see it."""
+    return _draft(await _row(conn, content_id))
+
+
+async def get_published(conn: Connection, content_id: str) -> Content:
+    """An item as readers see it."""
+    stored = await conn.fetchval("SELECT content FROM publications WHERE id = $1", content_id)
+    if stored is None:
+        raise _not_found(content_id)
+    return Content.FromString(stored)
+
+
+async def list_page(
+    conn: Connection, *, drafts: bool, filter: str, order_by: str, page_size: int, page_token: str
+) -> tuple[list[Content], str]:
+    """A page of items and the token of the next one, "" after the last."""
+    column, descending = _order(order_by)
+    question = ("contents", drafts, filter, column, descending)
+    parameters: list[object] = []
+    conditions = [filters.compile_filter(filter, _FIELDS, parameters)]
+    if drafts:
+        conditions.append("delete_time IS NULL")
+    after = paging.keys(page_token, question, (str, str))
+    if after is not None:
+        parameters += _position(after)
+        sign = "<" if descending else ">"
+        conditions.append(f"({column}, id) {sign} (${len(parameters) - 1}, ${len(parameters)})")
+    if column == "publish_time":
+        conditions.append("publish_time IS NOT NULL")
+    size = paging.size(page_size)
+    parameters.append(size + 1)
+    direction = "DESC" if descending else "ASC"
+    rows = await conn.fetch(
+        f"""
+        SELECT {_COLUMNS if drafts else "id, content, " + column}
+        FROM {"contents" if drafts else "publications"}
+        WHERE {" AND ".join(conditions)}
+        ORDER BY {column} {direction}, id {direction}
+        LIMIT ${len(parameters)}
+        """,
+        *parameters,
+    )
+    page = rows[:size]
+    token = ""
+    if len(rows) > size:
+        token = paging.token([page[-1][column].isoformat(), str(page[-1]["id"])], question)
+    return [_draft(row) if drafts else Content.FromString(row["content"]) for row in page], token
+
+
+async def update(conn: Connection, content: Content, *, paths: Sequence[str], etag: str) -> Content | None:
+    """Change the draft at the paths given, or, without any, at every field that holds a value.
+
+    Returns:
+        The draft after the change; None when it was like that already.
+    """
+    await _check_locales(conn, content)
+    row = await _row(conn, content.id, lock=True)
+    check_etag(etag, row["version"])
+    before = _values(row)
+    after = _values(row)
+    for path in _paths(content, paths):
+        _set(after, path, content)
+    if not after["title"]:
+        raise InvalidArgument({"content.title": "is required in at least one locale"})
+    if after["slug"] != before["slug"] or after["title"].keys() != before["title"].keys():
+        after["slug"] = await _claim_slugs(conn, content.id, row["type"], after["slug"], after["title"])
+    changed = [column for column in after if after[column] != before[column]]
+    if not changed:
+        return None
+    assignments = ", ".join(f"{column} = ${number}" for number, column in enumerate(changed, start=2))
+    try:
+        row = await conn.fetchrow(
+            f"""
+            UPDATE contents SET {assignments}, version = version + 1, update_time = now()
+            WHERE id = $1
+            RETURNING {_COLUMNS}
+            """,
+            content.id,
+            *(after[column] for column in changed),
+        )
+    except asyncpg.UniqueViolationError:
+        raise _external_id_taken(content.external_id) from None
+    return _draft(row)
+
+
+async def publish(
+    conn: Connection, content_id: str, *, locales: Sequence[str], etag: str
+) -> tuple[Content, Content | None]:
+    """Show the draft, as it is now, to readers in some locales, or in all that have a title.
+
+    Returns:
+        The item as editors see it, and as readers see it if that changed.
+    """
+    row = await _row(conn, content_id, lock=True)
+    check_etag(etag, row["version"])
+    values = _values(row)
+    chosen = list(locales) or sorted(values["title"])
+    missing = [locale for locale in chosen if not values["title"].get(locale)]
+    if missing:
+        named = ", ".join(missing)
+        raise FailedPrecondition(
+            "LOCALE_INCOMPLETE",
+            f"cannot publish without a title in: {named}",
+            f"لا يمكن النشر من دون عنوان في: {named}",
+            violations={f"title.{locale}": "is required to publish this locale" for locale in missing},
+        )
+    stored = await conn.fetchval("SELECT content FROM publications WHERE id = $1", content_id)
+    shown = Content() if stored is None else Content.FromString(stored)
+    wanted = Content()
+    wanted.CopyFrom(shown)
+    for locale in chosen:
+        for field in LOCALISED:
+            _copy_locale(values[field], getattr(wanted, field), locale)
+    wanted.category = values["category"] or ""
+    wanted.external_id = values["external_id"] or ""
+    wanted.tags[:] = values["tags"]
+    if stored is not None and wanted == shown:
+        return _draft(row), None
+    moment = row["moment"].isoformat()
+    row = await _set_published(conn, row, {**dict.fromkeys(chosen, moment), **row["published"]})
+    return _draft(row), await _show(conn, row, wanted)
+
+
+async def unpublish(
+    conn: Connection, content_id: str, *, locales: Sequence[str], etag: str
+) -> tuple[Content, Content | None]:
+    """Take an item from readers in some locales, or in all.
+
+    Returns:
+        The item as editors see it, and what readers still see, without locales when that is nothing;
+        None when nothing changed.
+    """
+    row = await _row(conn, content_id, lock=True)
+    check_etag(etag, row["version"])
+    gone = set(locales or row["published"]) & set(row["published"])
+    if not gone:
+        return _draft(row), None
+    kept = {locale: time for locale, time in row["published"].items() if locale not in gone}
+    row = await _set_published(conn, row, kept)
+    wanted = Content.FromString(await conn.fetchval("SELECT content FROM publications WHERE id = $1", content_id))
+    for locale in gone:
+        for field in LOCALISED:
+            getattr(wanted, field).pop(locale, None)
+    return _draft(row), await _show(conn, row, wanted)
+
+
+async def delete(conn: Connection, content_id: str, *, etag: str) -> Content:
+    """Take an item from everyone; its external id and its slugs are free again."""
+    row = await _row(conn, content_id, lock=True)
+    check_etag(etag, row["version"])
+    await conn.execute("DELETE FROM publications WHERE id = $1", content_id)
+    await conn.execute("DELETE FROM slugs WHERE content_id = $1", content_id)
+    row = await conn.fetchrow(
+        f"""
+        UPDATE contents
+        SET delete_time = now(), version = version + 1, published = '{{}}', publish_time = NULL
+        WHERE id = $1
+        RETURNING {_COLUMNS}
+        """,
+        content_id,
+    )
+    return _draft(row)
+
+
+def check_etag(etag: str, version: int) -> None:
+    """Raises: Conflict when the etag was read from another version. An empty one is never checked."""
+    if etag in ("", "*") or etag.strip('"').partition("-")[0] == str(version):
+        return
+    raise Conflict(
+        "ETAG_MISMATCH",
+        "the item changed since it was read; read it again",
+        "تغيّر العنصر منذ قراءته؛ اقرأه من جديد",
+        metadata={"etag": f'"{version}"'},
+    )
+
+
+async def _row(conn: Connection, content_id: str, *, lock: bool = False) -> asyncpg.Record:
+    row = await conn.fetchrow(
+        f"SELECT {_COLUMNS}, now() AS moment FROM contents"
+        f" WHERE id = $1 AND delete_time IS NULL {'FOR UPDATE' if lock else ''}",
+        content_id,
+    )
+    if row is None:
+        raise _not_found(content_id)
+    return row
+
+
+async def _set_published(conn: Connection, row: asyncpg.Record, published: Mapping[str, str]) -> asyncpg.Record:
+    """Store which locales are published since when; returns the new row."""
+    return await conn.fetchrow(
+        f"""
+        UPDATE contents SET published = $2, publish_time = $3, version = version + 1
+        WHERE id = $1
+        RETURNING {_COLUMNS}, now() AS moment
+        """,
+        row["id"],
+        published,
+        min((datetime.fromisoformat(time) for time in published.values()), default=None),
+    )
+
+
+async def _show(conn: Connection, row: asyncpg.Record, content: Content) -> Content:
+    """Make `content`, the texts of the published locales, what readers see; returns it complete."""
+    content.id = str(row["id"])
+    content.type = row["type"]
+    content.version = row["version"]
+    content.etag = f'"{row["version"]}-published"'
+    content.created_by = row["created_by"]
+    content.create_time.CopyFrom(_timestamp(row["create_time"]))
+    content.update_time.CopyFrom(_timestamp(row["moment"]))
+    _set_state(content, row)
+    if content.state != Content.PUBLISHED:
+        await conn.execute("DELETE FROM publications WHERE id = $1", row["id"])
+        return content
+    await conn.execute(
+        """
+        INSERT INTO publications
+            (id, type, category, tags, external_id, version, create_time, update_time, publish_time, content)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+        ON CONFLICT (id) DO UPDATE
+        SET category = excluded.category, tags = excluded.tags, external_id = excluded.external_id,
+            version = excluded.version, update_time = excluded.update_time,
+            publish_time = excluded.publish_time, content = excluded.content
+        """,
+        row["id"],
+        row["type"],
+        content.category or None,
+        list(content.tags),
+        content.external_id or None,
+        row["version"],
+        row["create_time"],
+        row["moment"],
+        row["publish_time"],
+        content.SerializeToString(deterministic=True),
+    )
+    return content
+
+
+def _draft(row: asyncpg.Record) -> Content:
+    content = Content(
+        id=str(row["id"]),
+        type=row["type"],
+        slug=row["slug"],
+        title=row["title"],
+        description=row["description"],
+        body=row["body"],
+        category=row["category"] or "",
+        tags=row["tags"],
+        external_id=row["external_id"] or "",
+        version=row["version"],
+        etag=f'"{row["version"]}"',
+        create_time=_timestamp(row["create_time"]),
+        update_time=_timestamp(row["update_time"]),
+        created_by=row["created_by"],
+    )
+    if row["delete_time"] is not None:
+        content.delete_time.CopyFrom(_timestamp(row["delete_time"]))
+    _set_state(content, row)
+    return content
+
+
+def _set_state(content: Content, row: asyncpg.Record) -> None:
+    """Set the state of the item and of each locale that has a title."""
+    content.locales.clear()
+    for locale in content.title:
+        status = content.locales[locale]
+        published = row["published"].get(locale)
+        status.state = Content.DRAFT if published is None else Content.PUBLISHED
+        if published is not None:
+            status.publish_time.CopyFrom(_timestamp(datetime.fromisoformat(published)))
+    content.state = Content.PUBLISHED if row["published"] else Content.DRAFT
+    content.ClearField("publish_time")
+    if row["publish_time"] is not None:
+        content.publish_time.CopyFrom(_timestamp(row["publish_time"]))
+
+
+def _values(row: asyncpg.Record) -> dict[str, Any]:
+    return {
+        **{field: dict(row[field]) for field in LOCALISED},
+        "category": row["category"],
+        "tags": list(row["tags"]),
+        "external_id": row["external_id"],
+    }
+
+
+def _paths(content: Content, paths: Sequence[str]) -> Iterable[str]:
+    """The paths to set: those of the mask, or those that hold a value."""
+    if "*" in paths:
+        return (*LOCALISED, *UNLOCALISED)
+    if paths:
+        return paths
+    held = [f"{field}.{locale}" for field in LOCALISED for locale in getattr(content, field)]
+    held += [field for field in UNLOCALISED if getattr(content, field)]
+    if not held:
+        raise InvalidArgument({"updateMask": "names no field, and the content holds none"})
+    return held
+
+
+def _set(values: dict[str, Any], path: str, content: Content) -> None:
+    name, _, locale = path.partition(".")
+    name = "external_id" if name == "externalId" else name
+    if name in LOCALISED:
+        given: Mapping[str, str] = getattr(content, name)
+        if not locale:
+            values[name] = {key: text.nfc(value) for key, value in given.items()}
+        elif locale in given:
+            values[name][locale] = text.nfc(given[locale])
+        else:
+            values[name].pop(locale, None)
+    elif name in UNLOCALISED and not locale:
+        value = getattr(content, name)
+        values[name] = [text.nfc(tag) for tag in value] if name == "tags" else text.nfc(value) or None
+    elif name == "etag":
+        return
+    elif name in Content.DESCRIPTOR.fields_by_name and not locale:
+        raise InvalidArgument({"updateMask": f"{path} is not for callers to set"})
+    else:
+        raise InvalidArgument({"updateMask": f"{path} is not a field of a content"})
+
+
+def _copy_locale(source: Mapping[str, str], target: Any, locale: str) -> None:
+    if locale in source:
+        target[locale] = source[locale]
+    else:
+        target.pop(locale, None)
+
+
+async def _claim_slugs(
+    conn: Connection, content_id: str, kind: str, given: Mapping[str, str], titles: Mapping[str, str]
+) -> dict[str, str]:
+    """Make the slugs of an item the given ones, and ones from the titles where none is given."""
+    wanted: dict[str, list[str]] = {}
+    for locale in titles:
+        if given.get(locale):
+            wanted[locale] = [text.slug(given[locale])]
+            if not wanted[locale][0]:
+                raise InvalidArgument({f"content.slug.{locale}": "holds neither a letter nor a digit"})
+        else:
+            # Never empty: a title of signs alone is addressed by its type.
+            derived = text.slug(titles[locale], max_length=100) or kind
+            wanted[locale] = [derived, f"{derived}-{content_id[-12:]}"]
+    await conn.execute(
+        "DELETE FROM slugs WHERE content_id = $1 AND (locale, slug) NOT IN (SELECT * FROM unnest($2::text[], $3::text[]))",
+        content_id,
+        list(wanted),
+        [choices[0] for choices in wanted.values()],
+    )
+    claimed: dict[str, str] = {}
+    while len(claimed) < len(wanted):
+        tried = {locale: choices.pop(0) for locale, choices in wanted.items() if locale not in claimed}
+        rows = await conn.fetch(
+            """
+            INSERT INTO slugs (type, locale, slug, content_id)
+            SELECT $1, locale, slug, $4::uuid FROM unnest($2::text[], $3::text[]) AS wanted (locale, slug)
+            ON CONFLICT (type, locale, slug) DO UPDATE SET content_id = excluded.content_id
+            WHERE slugs.content_id = excluded.content_id
+            RETURNING locale, slug
+            """,
+            kind,
+            list(tried),
+            list(tried.values()),
+            content_id,
+        )
+        claimed |= {row["locale"]: row["slug"] for row in rows}
+        for locale in tried.keys() - claimed.keys():
+            if not wanted[locale]:
+                raise AlreadyExists(
+                    "SLUG_TAKEN",
+                    f"another {kind} has the slug {tried[locale]!r} in {locale}",
+                    f"الرابط {tried[locale]!r} مستخدم في {locale}",
+                    violations={f"content.slug.{locale}": "is taken"},
+                )
+    return claimed
+
+
+async def _check_locales(conn: Connection, content: Content) -> None:
+    used = {locale: field for field in reversed(LOCALISED) for locale in getattr(content, field)}
+    known = await conn.fetchval("SELECT array_agg(code) FROM locales WHERE code = ANY($1)", list(used)) or []
+    unknown = used.keys() - set(known)
+    if unknown:
+        raise InvalidArgument(
+            {f"content.{used[locale]}.{locale}": "is not a locale of this installation" for locale in sorted(unknown)}
+        )
+
+
+def _order(order_by: str) -> tuple[str, bool]:
+    name, _, direction = (order_by.strip() or "create_time desc").partition(" ")
+    if name not in _ORDERS or direction.strip() not in ("", "asc", "desc"):
+        raise InvalidArgument({"orderBy": "must be create_time, update_time or publish_time, then asc or desc"})
+    return _ORDERS[name], direction.strip() == "desc"
+
+
+def _position(after: Sequence[object]) -> list[object]:
+    try:
+        return [datetime.fromisoformat(str(after[0])), uuid.UUID(str(after[1]))]
+    except ValueError:
+        raise InvalidArgument({"pageToken": "is not a token of this API"}) from None
+
+
+def _timestamp(moment: datetime) -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromDatetime(moment)
+    return timestamp
+
+
+def _not_found(content_id: str) -> NotFound:
+    return NotFound("CONTENT_NOT_FOUND", f"no content {content_id}", f"لا يوجد محتوى {content_id}")
+
+
+def _external_id_taken(external_id: str) -> AlreadyExists:
+    return AlreadyExists(
+        "EXTERNAL_ID_TAKEN",
+        f"another item has the external id {external_id!r}",
+        f"المعرّف الخارجي {external_id!r} مستخدم",
+        violations={"content.externalId": "is taken"},
+    )

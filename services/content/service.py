@@ -1,0 +1,101 @@
+"""ContentService: each RPC's transaction, its function and its event."""
+
+import asyncpg
+
+from libs import outbox, rpc
+from libs.db import Pool, connection, transaction
+from libs.identity import caller
+from libs.rpc import Context
+from services.content import contents
+from thmnayah.content.v1 import content_pb2, content_pb2_grpc
+from thmnayah.content.v1.content_pb2 import Content
+
+READ_DRAFTS = "content.read_drafts"
+
+
+class ContentService(content_pb2_grpc.ContentServiceServicer):
+    """The servicer of thmnayah.content.v1.ContentService, where each RPC is described."""
+
+    def __init__(self, db: "Pool[asyncpg.Record]") -> None:
+        self.db = db
+
+    async def CreateContent(self, request: content_pb2.CreateContentRequest, context: Context) -> Content:
+        async with transaction(self.db) as conn:
+            content = await contents.create(conn, request.content, created_by=caller.get().user_id)
+            await outbox.add(conn, content_pb2.ContentCreated(content=content), about=content.id)
+        return await _tagged(content, context)
+
+    async def GetContent(self, request: content_pb2.GetContentRequest, context: Context) -> Content:
+        read = contents.get_draft if _sees_drafts(request.view) else contents.get_published
+        async with connection(self.db) as conn:
+            content = await read(conn, request.id)
+        return await _tagged(content, context)
+
+    async def ListContents(
+        self, request: content_pb2.ListContentsRequest, context: Context
+    ) -> content_pb2.ListContentsResponse:
+        async with connection(self.db) as conn:
+            page, token = await contents.list_page(
+                conn,
+                drafts=_sees_drafts(request.view),
+                filter=request.filter,
+                order_by=request.order_by,
+                page_size=request.page_size,
+                page_token=request.page_token,
+            )
+        return content_pb2.ListContentsResponse(contents=page, next_page_token=token)
+
+    async def UpdateContent(self, request: content_pb2.UpdateContentRequest, context: Context) -> Content:
+        async with transaction(self.db) as conn:
+            content = await contents.update(
+                conn, request.content, paths=request.update_mask.paths, etag=_etag(request.content.etag)
+            )
+            if content is None:
+                content = await contents.get_draft(conn, request.content.id)
+            else:
+                await outbox.add(conn, content_pb2.ContentUpdated(content=content), about=content.id)
+        return await _tagged(content, context)
+
+    async def PublishContent(self, request: content_pb2.PublishContentRequest, context: Context) -> Content:
+        async with transaction(self.db) as conn:
+            content, shown = await contents.publish(
+                conn, request.id, locales=request.locales, etag=_etag(request.etag)
+            )
+            if shown is not None:
+                await outbox.add(conn, content_pb2.ContentPublished(content=shown), about=content.id)
+        return await _tagged(content, context)
+
+    async def UnpublishContent(self, request: content_pb2.UnpublishContentRequest, context: Context) -> Content:
+        async with transaction(self.db) as conn:
+            content, shown = await contents.unpublish(
+                conn, request.id, locales=request.locales, etag=_etag(request.etag)
+            )
+            if shown is not None:
+                await outbox.add(conn, content_pb2.ContentUnpublished(content=shown), about=content.id)
+        return await _tagged(content, context)
+
+    async def DeleteContent(self, request: content_pb2.DeleteContentRequest, context: Context) -> Content:
+        async with transaction(self.db) as conn:
+            content = await contents.delete(conn, request.id, etag=_etag(request.etag))
+            gone = Content(
+                id=content.id, type=content.type, version=content.version, delete_time=content.delete_time
+            )
+            await outbox.add(conn, content_pb2.ContentDeleted(content=gone), about=content.id)
+        return content
+
+
+def _sees_drafts(view: content_pb2.View) -> bool:
+    """Which side of an item the caller gets; asking for drafts without the permission is refused."""
+    if view == content_pb2.DRAFT:
+        caller.get().require(READ_DRAFTS)
+    return view != content_pb2.PUBLISHED and caller.get().may(READ_DRAFTS)
+
+
+def _etag(given: str) -> str:
+    return given or rpc.request_header("if-match")
+
+
+async def _tagged(content: Content, context: Context) -> Content:
+    """The content, with its etag as a header: Envoy makes it REST's `ETag`."""
+    await context.send_initial_metadata((("etag", content.etag),))
+    return content
