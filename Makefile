@@ -20,3 +20,6 @@ setup: $(VENV)/installed ## create the environment and compile the stubs
 
 protos: $(VENV)/installed ## compile the stubs again
 	@$(BIN)/python protos/build.py
+
+run: $(VENV)/installed ## start the whole mesh on this machine; Ctrl-C stops it
+	@exec $(BIN)/python -m deploy.local

@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 import structlog
@@ -17,8 +17,9 @@ from sqlalchemy.pool import NullPool
 
 from libs.errors import Unavailable
 
-Pool = asyncpg.Pool
-Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+Record: TypeAlias = asyncpg.Record
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 # A second for a free connection: a caller who waited longer is better served by trying again.
 ACQUIRE_SECONDS = 1.0
@@ -41,7 +42,7 @@ class NotDurable(Exception):
     """The server may lose what it acknowledged, so no service writes to it."""
 
 
-async def connect(url: str, *, service: str, size: int = 16) -> "Pool[asyncpg.Record]":
+async def connect(url: str, *, service: str, size: int = 16) -> Pool:
     """A pool of connections to a database that keeps what it acknowledges.
 
     Raises:
@@ -69,7 +70,7 @@ async def connect(url: str, *, service: str, size: int = 16) -> "Pool[asyncpg.Re
 
 
 @asynccontextmanager
-async def connection(pool: "Pool[asyncpg.Record]") -> AsyncIterator[Connection]:
+async def connection(pool: Pool) -> AsyncIterator[Connection]:
     """A connection for statements that each stand alone.
 
     Raises:
@@ -92,7 +93,7 @@ async def connection(pool: "Pool[asyncpg.Record]") -> AsyncIterator[Connection]:
 
 
 @asynccontextmanager
-async def transaction(pool: "Pool[asyncpg.Record]") -> AsyncIterator[Connection]:
+async def transaction(pool: Pool) -> AsyncIterator[Connection]:
     """A connection in a transaction, which commits when the block ends without an exception.
 
     Raises:
@@ -102,7 +103,15 @@ async def transaction(pool: "Pool[asyncpg.Record]") -> AsyncIterator[Connection]
         yield conn
 
 
-async def ping(pool: "Pool[asyncpg.Record]") -> None:
+async def fetch_one(conn: Connection, statement: str, *parameters: object) -> Record:
+    """The row of a statement that always has one, such as INSERT … RETURNING."""
+    row = await conn.fetchrow(statement, *parameters)
+    if row is None:
+        raise LookupError("a statement that returns a row returned none")
+    return row
+
+
+async def ping(pool: Pool) -> None:
     """Raises: Unavailable when the database does not answer."""
     async with connection(pool) as conn:
         await conn.fetchval("SELECT 1", timeout=1)
@@ -165,6 +174,6 @@ def _is_unavailable(error: BaseException) -> bool:
     return isinstance(error, (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError))
 
 
-async def _lost(pool: "Pool[asyncpg.Record]", error: BaseException) -> None:
+async def _lost(pool: Pool, error: BaseException) -> None:
     _log.warning("database_unavailable", error=type(error).__name__)
     await pool.expire_connections()

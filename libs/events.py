@@ -4,11 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-import asyncpg
 import nats
 import structlog
 from google.protobuf.message import Message
-from google.protobuf.symbol_database import Default as symbol_database
+from google.protobuf import symbol_database
 from nats.aio.client import Client as NatsClient
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -117,7 +116,7 @@ async def ensure_stream(client: NatsClient, name: str) -> None:
 
 
 async def consume(
-    pool: "Pool[asyncpg.Record]",
+    pool: Pool,
     client: NatsClient,
     *,
     stream: str,
@@ -173,7 +172,7 @@ async def _subscribe(
 
 
 async def _handle(
-    pool: "Pool[asyncpg.Record]", consumer: str, messages: Sequence[Msg], handler: Handler
+    pool: Pool, consumer: str, messages: Sequence[Msg], handler: Handler
 ) -> None:
     try:
         await _apply(pool, consumer, messages, handler)
@@ -194,7 +193,7 @@ async def _handle(
 
 
 async def _apply(
-    pool: "Pool[asyncpg.Record]", consumer: str, messages: Sequence[Msg], handler: Handler
+    pool: Pool, consumer: str, messages: Sequence[Msg], handler: Handler
 ) -> None:
     events = [event for message in messages if (event := _decode(message)) is not None]
     first = messages[0].headers or {}
@@ -217,14 +216,14 @@ def _decode(message: Msg) -> Event | None:
     """None for a type this version does not know: a newer producer's."""
     headers = message.headers or {}
     try:
-        kind = symbol_database().GetSymbol(headers.get("ce-type", ""))
+        kind = symbol_database.Default().GetSymbol(headers.get("ce-type", ""))
     except KeyError:
         _log.info("event_type_unknown", type=headers.get("ce-type"), subject=message.subject)
         return None
     return Event(headers.get("ce-id", ""), message.subject, kind.FromString(message.data))
 
 
-async def _give_up_or_retry(pool: "Pool[asyncpg.Record]", consumer: str, message: Msg) -> None:
+async def _give_up_or_retry(pool: Pool, consumer: str, message: Msg) -> None:
     headers = message.headers or {}
     delivered = message.metadata.num_delivered
     if delivered < TRIES:

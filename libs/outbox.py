@@ -20,11 +20,11 @@ from nats.errors import Error as NatsError
 from nats.js.client import JetStreamContext
 from nats.js.errors import APIError
 from prometheus_client import Counter, Gauge
+from thmnayah.api.v1 import annotations_pb2
 
 from libs import db, telemetry
-from libs.db import Connection, Pool
+from libs.db import Connection, Pool, Record
 from libs.errors import Unavailable
-from thmnayah.api.v1 import annotations_pb2
 
 # Each service's first migration makes its outbox with this; it never changes, later ones alter it.
 CREATE_TABLE = """
@@ -85,7 +85,7 @@ async def add(conn: Connection, event: Message, *, about: str) -> None:
     )
 
 
-async def relay(pool: "Pool[asyncpg.Record]", nats: NatsClient) -> None:
+async def relay(pool: Pool, nats: NatsClient) -> None:
     """Send events for ever, while this process is the one that holds the lock."""
     jetstream = nats.jetstream(timeout=ACK_SECONDS)
     while True:
@@ -141,11 +141,11 @@ async def send_batch(conn: Connection, nats: NatsClient, jetstream: JetStreamCon
     return len(rows)
 
 
-def _headers(row: asyncpg.Record) -> dict[str, str]:
+def _headers(row: Record) -> dict[str, str]:
     return {**row["headers"], "Nats-Msg-Id": str(row["id"])}
 
 
-async def _publish_batch(nats: NatsClient, rows: Sequence[asyncpg.Record]) -> None:
+async def _publish_batch(nats: NatsClient, rows: Sequence[Record]) -> None:
     """Publish all or none, in one write to disk (JetStream's atomic batch, ADR-50)."""
     if len(rows) == 1:
         await nats.jetstream(timeout=ACK_SECONDS).publish(

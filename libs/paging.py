@@ -41,7 +41,7 @@ def keys(page_token: str, question: Sequence[object], kinds: Sequence[type[Key]]
         raise InvalidArgument({"pageToken": "is not a token of this API"})
     if digest != _digest(question):
         raise InvalidArgument({"pageToken": "belongs to another query; ask for the first page again"})
-    return found
+    return list(found)
 
 
 def _digest(question: Sequence[object]) -> str:

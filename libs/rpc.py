@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import protovalidate
@@ -77,13 +77,13 @@ class Boundary(grpc.aio.ServerInterceptor):
         self._concurrent_calls = concurrent_calls
         self._running = 0
         self._rpcs = {rpc.path: rpc for rpc in contracts.rpcs()}
-        self._handlers: dict[str, "grpc.RpcMethodHandler[Any, Any]"] = {}
+        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["grpc.RpcMethodHandler[Any, Any]"]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["grpc.RpcMethodHandler[Any, Any] | None"]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> "grpc.RpcMethodHandler[Any, Any]":
+    ) -> "grpc.RpcMethodHandler[Any, Any] | None":
         """Wrap the method once; calls that are not ours (health) pass as they are."""
         path = handler_call_details.method
         wrapped = self._handlers.get(path)
@@ -100,9 +100,7 @@ class Boundary(grpc.aio.ServerInterceptor):
             self._handlers[path] = wrapped
         return wrapped
 
-    def _guard(
-        self, rpc: contracts.Rpc, method: Callable[[Any, Context], Awaitable[Message]]
-    ) -> Callable[[Any, Context], Awaitable[Message]]:
+    def _guard(self, rpc: contracts.Rpc, method: Any) -> Any:
         access, name = rpc.access, rpc.path
         succeeded = _seconds.labels(name, "OK")
 
@@ -190,7 +188,7 @@ def validate(request: Message) -> None:
     for violation in protovalidate.collect_violations(request):
         proto = violation.proto
         # A rule about two fields has no path; its id names the field to mend.
-        field = _path(proto.field) if proto.field.elements else _json_name(proto.rule_id)
+        field = _path(proto.field) if proto.field and proto.field.elements else _json_name(proto.rule_id)
         violations.setdefault(field, proto.message or proto.rule_id)
     if violations:
         raise InvalidArgument(violations)
@@ -215,12 +213,12 @@ def _json_name(name: str) -> str:
     return head + "".join(part.capitalize() for part in tail)
 
 
-def _parser(parse: Callable[[bytes], Message]) -> Callable[[bytes], Message | None]:
+def _parser(parse: Any) -> Callable[[bytes], Message | None]:
     """A message that cannot be read becomes None, which the boundary answers; grpc would say too much."""
 
     def parse_or_none(data: bytes) -> Message | None:
         try:
-            return parse(data)
+            return cast("Message", parse(data))
         except Exception:
             return None
 
@@ -341,7 +339,7 @@ async def _answers(check: Dependency) -> bool:
     return True
 
 
-def _status(serving: bool) -> health_pb2.HealthCheckResponse.ServingStatus:
+def _status(serving: bool) -> Any:
     return health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
 
 

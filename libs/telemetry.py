@@ -49,7 +49,7 @@ def start(service: str, settings: Settings) -> None:
             BatchSpanProcessor(OTLPSpanExporter(settings.otlp_endpoint, insecure=settings.otlp_endpoint.startswith("http:")))
         )
         trace.set_tracer_provider(provider)
-        AsyncPGInstrumentor().instrument()
+        AsyncPGInstrumentor().instrument()  # type: ignore[no-untyped-call]  # the package types only its methods
 
 
 def stop() -> None:

@@ -2,8 +2,8 @@
 
 from datetime import timedelta
 
-import asyncpg
 from google.protobuf.empty_pb2 import Empty
+from thmnayah.auth.v1 import auth_pb2, auth_pb2_grpc
 
 from libs import outbox
 from libs.db import Pool, connection, transaction
@@ -12,7 +12,6 @@ from libs.identity import caller
 from libs.rpc import Context
 from services.auth import keys, sessions, users
 from services.auth.passwords import Passwords
-from thmnayah.auth.v1 import auth_pb2, auth_pb2_grpc
 
 
 class AuthService(auth_pb2_grpc.AuthServiceServicer):
@@ -20,7 +19,7 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
 
     def __init__(
         self,
-        db: "Pool[asyncpg.Record]",
+        db: Pool,
         signer: keys.Signer,
         passwords: Passwords,
         *,

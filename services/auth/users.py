@@ -3,15 +3,14 @@
 import unicodedata
 from datetime import datetime
 
-import asyncpg
 import uuid_utils
 from google.protobuf.timestamp_pb2 import Timestamp
+from thmnayah.auth.v1.auth_pb2 import CreateUserRequest, User
 
 from libs import text
-from libs.db import Connection
+from libs.db import Connection, Record
 from libs.errors import AlreadyExists, InvalidArgument
 from libs.identity import ROLES, token_invalid
-from thmnayah.auth.v1.auth_pb2 import CreateUserRequest, User
 
 _COLUMNS = "id, email, display_name, roles, create_time"
 
@@ -81,7 +80,7 @@ def _key(email: str) -> str:
     return unicodedata.normalize("NFKC", email).casefold()
 
 
-def _user(row: asyncpg.Record) -> User:
+def _user(row: Record) -> User:
     created: datetime = row["create_time"]
     user = User(id=str(row["id"]), email=row["email"], display_name=row["display_name"], roles=row["roles"])
     timestamp = Timestamp()

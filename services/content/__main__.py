@@ -4,9 +4,10 @@ import asyncio
 import sys
 from pathlib import Path
 
+from thmnayah.content.v1 import content_pb2_grpc
+
 from libs import config, db, events, identity, outbox, rpc, telemetry
 from services.content.service import ContentService
-from thmnayah.content.v1 import content_pb2_grpc
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 

@@ -8,11 +8,11 @@ from typing import Any
 import asyncpg
 import uuid_utils
 from google.protobuf.timestamp_pb2 import Timestamp
+from thmnayah.content.v1.content_pb2 import Content
 
 from libs import filters, paging, text
-from libs.db import Connection
+from libs.db import Connection, Record, fetch_one
 from libs.errors import AlreadyExists, Conflict, FailedPrecondition, InvalidArgument, NotFound
-from thmnayah.content.v1.content_pb2 import Content
 
 # Text that is kept for each locale, and the columns of `contents` that hold it.
 LOCALISED = ("slug", "title", "description", "body")
@@ -54,7 +54,8 @@ async def create(conn: Connection, content: Content, *, created_by: str) -> Cont
     values = {field: {locale: text.nfc(value) for locale, value in getattr(content, field).items()} for field in LOCALISED}
     values["slug"] = await _claim_slugs(conn, content_id, content.type, values["slug"], values["title"])
     try:
-        row = await conn.fetchrow(
+        row = await fetch_one(
+            conn,
             f"""
             INSERT INTO contents (id, type, slug, title, description, body, category, tags, external_id, created_by)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
@@ -145,7 +146,8 @@ async def update(conn: Connection, content: Content, *, paths: Sequence[str], et
         return None
     assignments = ", ".join(f"{column} = ${number}" for number, column in enumerate(changed, start=2))
     try:
-        row = await conn.fetchrow(
+        row = await fetch_one(
+            conn,
             f"""
             UPDATE contents SET {assignments}, version = version + 1, update_time = now()
             WHERE id = $1
@@ -226,7 +228,8 @@ async def delete(conn: Connection, content_id: str, *, etag: str) -> Content:
     check_etag(etag, row["version"])
     await conn.execute("DELETE FROM publications WHERE id = $1", content_id)
     await conn.execute("DELETE FROM slugs WHERE content_id = $1", content_id)
-    row = await conn.fetchrow(
+    row = await fetch_one(
+        conn,
         f"""
         UPDATE contents
         SET delete_time = now(), version = version + 1, published = '{{}}', publish_time = NULL
@@ -250,7 +253,7 @@ def check_etag(etag: str, version: int) -> None:
     )
 
 
-async def _row(conn: Connection, content_id: str, *, lock: bool = False) -> asyncpg.Record:
+async def _row(conn: Connection, content_id: str, *, lock: bool = False) -> Record:
     row = await conn.fetchrow(
         f"SELECT {_COLUMNS}, now() AS moment FROM contents"
         f" WHERE id = $1 AND delete_time IS NULL {'FOR UPDATE' if lock else ''}",
@@ -261,9 +264,10 @@ async def _row(conn: Connection, content_id: str, *, lock: bool = False) -> asyn
     return row
 
 
-async def _set_published(conn: Connection, row: asyncpg.Record, published: Mapping[str, str]) -> asyncpg.Record:
+async def _set_published(conn: Connection, row: Record, published: Mapping[str, str]) -> Record:
     """Store which locales are published since when; returns the new row."""
-    return await conn.fetchrow(
+    return await fetch_one(
+        conn,
         f"""
         UPDATE contents SET published = $2, publish_time = $3, version = version + 1
         WHERE id = $1
@@ -275,7 +279,7 @@ async def _set_published(conn: Connection, row: asyncpg.Record, published: Mappi
     )
 
 
-async def _show(conn: Connection, row: asyncpg.Record, content: Content) -> Content:
+async def _show(conn: Connection, row: Record, content: Content) -> Content:
     """Make `content`, the texts of the published locales, what readers see; returns it complete."""
     content.id = str(row["id"])
     content.type = row["type"]
@@ -312,7 +316,7 @@ async def _show(conn: Connection, row: asyncpg.Record, content: Content) -> Cont
     return content
 
 
-def _draft(row: asyncpg.Record) -> Content:
+def _draft(row: Record) -> Content:
     content = Content(
         id=str(row["id"]),
         type=row["type"],
@@ -335,7 +339,7 @@ def _draft(row: asyncpg.Record) -> Content:
     return content
 
 
-def _set_state(content: Content, row: asyncpg.Record) -> None:
+def _set_state(content: Content, row: Record) -> None:
     """Set the state of the item and of each locale that has a title."""
     content.locales.clear()
     for locale in content.title:
@@ -350,7 +354,7 @@ def _set_state(content: Content, row: asyncpg.Record) -> None:
         content.publish_time.CopyFrom(_timestamp(row["publish_time"]))
 
 
-def _values(row: asyncpg.Record) -> dict[str, Any]:
+def _values(row: Record) -> dict[str, Any]:
     return {
         **{field: dict(row[field]) for field in LOCALISED},
         "category": row["category"],

@@ -1,14 +1,14 @@
 """ContentService: each RPC's transaction, its function and its event."""
 
-import asyncpg
+
+from thmnayah.content.v1 import content_pb2, content_pb2_grpc
+from thmnayah.content.v1.content_pb2 import Content
 
 from libs import outbox, rpc
 from libs.db import Pool, connection, transaction
 from libs.identity import caller
 from libs.rpc import Context
 from services.content import contents
-from thmnayah.content.v1 import content_pb2, content_pb2_grpc
-from thmnayah.content.v1.content_pb2 import Content
 
 READ_DRAFTS = "content.read_drafts"
 
@@ -16,7 +16,7 @@ READ_DRAFTS = "content.read_drafts"
 class ContentService(content_pb2_grpc.ContentServiceServicer):
     """The servicer of thmnayah.content.v1.ContentService, where each RPC is described."""
 
-    def __init__(self, db: "Pool[asyncpg.Record]") -> None:
+    def __init__(self, db: Pool) -> None:
         self.db = db
 
     async def CreateContent(self, request: content_pb2.CreateContentRequest, context: Context) -> Content:
@@ -84,7 +84,7 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
         return content
 
 
-def _sees_drafts(view: content_pb2.View) -> bool:
+def _sees_drafts(view: content_pb2.View.ValueType) -> bool:
     """Which side of an item the caller gets; asking for drafts without the permission is refused."""
     if view == content_pb2.DRAFT:
         caller.get().require(READ_DRAFTS)

@@ -1,0 +1,1 @@
+"""How Thmnayah is run: on one machine, with Compose, on Kubernetes."""

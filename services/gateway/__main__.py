@@ -1,0 +1,39 @@
+"""Runs the gateway service, or prints Envoy's configuration: python -m services.gateway [envoy]."""
+
+import json
+import sys
+
+from libs import identity, rpc, telemetry
+from services.gateway import envoy
+from services.gateway.service import GatewayService
+from services.gateway.settings import GatewaySettings
+from thmnayah.gateway.v1 import gateway_pb2_grpc
+
+
+async def serve(settings: GatewaySettings) -> None:
+    async with (
+        rpc.channel(settings.auth_address) as auth,
+        rpc.channel(settings.content_address) as content,
+        rpc.channel(settings.search_address) as search,
+    ):
+        servicer = GatewayService({"auth": auth, "content": content, "search": search})
+        await rpc.serve(
+            settings,
+            verifier=identity.Verifier.asking(auth),
+            register=lambda server: gateway_pb2_grpc.add_GatewayServiceServicer_to_server(servicer, server),
+            needs={},
+        )
+
+
+def main() -> None:
+    settings = GatewaySettings.load()
+    if sys.argv[1:] == ["envoy"]:
+        print(json.dumps(envoy.bootstrap(settings), ensure_ascii=False, indent=1))
+        return
+    telemetry.start("gateway", settings)
+    rpc.run(serve(settings))
+    telemetry.stop()
+
+
+if __name__ == "__main__":
+    main()

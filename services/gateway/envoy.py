@@ -1,0 +1,547 @@
+"""The edge: Envoy's configuration, made from the contracts.
+
+Every RPC with an `http` rule gets its route, its JWT rule and its body limit from its .proto;
+whatever has none is refused. `python -m services.gateway envoy` prints it.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from buf.validate import validate_pb2
+from google.protobuf.descriptor import Descriptor
+
+from libs import contracts, identity
+from services.gateway.settings import GatewaySettings
+
+Json = dict[str, Any]
+
+# A REST body may be this large, 1 MiB where the contract expects long texts.
+BODY_BYTES = 64 * 1024
+TEXT_BODY_BYTES = 1024 * 1024
+# A field that may hold more than this makes a request a text.
+TEXT_CHARACTERS = 50_000
+MESSAGE_BYTES = 4 * 1024 * 1024
+RESPONSE_BYTES = 64 * 1024 * 1024
+
+DEADLINE_SECONDS = 5
+LONGEST_DEADLINE_SECONDS = 30
+
+_TYPE = "type.googleapis.com/"
+_LUA = Path(__file__).parent / "edge.lua"
+
+# Envoy's own errors: HTTP status → gRPC code, reason and message. The services' own never come here.
+_ERRORS: dict[int, tuple[int, str, str, str]] = {
+    400: (3, "INVALID_REQUEST", "the request cannot be read", "تعذرت قراءة الطلب"),
+    401: (16, "TOKEN_INVALID", "the access token is not valid", "رمز الوصول غير صالح"),
+    403: (7, "PERMISSION_DENIED", "this is not allowed", "هذا غير مسموح"),
+    404: (5, "NOT_FOUND", "there is nothing at this address", "لا يوجد شيء في هذا العنوان"),
+    405: (12, "METHOD_NOT_ALLOWED", "this address does not know the method", "هذا العنوان لا يقبل هذه الطريقة"),
+    408: (4, "REQUEST_TIMEOUT", "the request did not arrive in time", "لم يصل الطلب في الوقت المحدد"),
+    413: (8, "BODY_TOO_LARGE", "the body is too large", "حجم الطلب أكبر من المسموح"),
+    415: (3, "MEDIA_TYPE_UNSUPPORTED", "send application/json", "أرسل application/json"),
+    426: (9, "UPGRADE_REQUIRED", "this needs a newer protocol", "يتطلب هذا بروتوكولا أحدث"),
+    429: (8, "RATE_LIMITED", "too many requests; wait a little", "طلبات كثيرة؛ انتظر قليلا"),
+    431: (8, "HEADERS_TOO_LARGE", "the headers are too large", "ترويسات الطلب أكبر من المسموح"),
+    500: (13, "INTERNAL", "internal error", "خطأ داخلي"),
+    502: (14, "DEPENDENCY_UNAVAILABLE", "a part of the platform is not reachable; try again",
+          "تعذر الوصول إلى جزء من المنصة؛ حاول مرة أخرى"),
+    503: (14, "DEPENDENCY_UNAVAILABLE", "a part of the platform is not reachable; try again",
+          "تعذر الوصول إلى جزء من المنصة؛ حاول مرة أخرى"),
+    504: (4, "DEADLINE_EXCEEDED", "the deadline passed", "انتهت المهلة"),
+}  # fmt: skip
+_MISSING = (16, "TOKEN_MISSING", "sign in first", "سجّل الدخول أولًا")
+
+
+def bootstrap(settings: GatewaySettings) -> Json:
+    """Envoy's whole configuration."""
+    addresses = {
+        "auth": settings.auth_address,
+        "content": settings.content_address,
+        "search": settings.search_address,
+        "gateway": settings.gateway_address,
+    }
+    keys = [rpc for rpc in contracts.rpcs() if rpc.path == "/thmnayah.auth.v1.AuthService/GetJwks"]
+    clusters = [_service_cluster(name, address) for name, address in addresses.items()]
+    # jwt_authn asks for keys over HTTP: it is shown the auth service's RPC through a listener of its own.
+    keys_pipe = {"pipe": {"path": f"{settings.envoy_sockets}/keys.sock"}}
+    clusters.append(_cluster("keys", keys_pipe, http2=False))
+    if settings.otlp_endpoint:
+        host = re.sub("^https?://", "", settings.otlp_endpoint).rstrip("/")
+        clusters.append(_cluster("otlp", _address(host)))
+    return {
+        "admin": {"address": {"pipe": {"path": f"{settings.envoy_sockets}/admin.sock", "mode": 0o600}}},
+        "node": {"id": "edge", "cluster": "thmnayah"},
+        "static_resources": {
+            "listeners": [
+                {
+                    "name": "public",
+                    "address": _address(f"{settings.http_host}:{settings.http_port}"),
+                    "per_connection_buffer_limit_bytes": 32 * 1024,
+                    "filter_chains": [{"filters": [_public(settings)]}],
+                },
+                {"name": "keys", "address": keys_pipe, "filter_chains": [{"filters": [_keys(keys)]}]},
+            ],
+            "clusters": clusters,
+        },
+        "overload_manager": _OVERLOAD,
+        "layered_runtime": {
+            "layers": [
+                {
+                    "name": "limits",
+                    "static_layer": {"re2": {"max_program_size": {"error_level": 2000}}},
+                }
+            ]
+        },
+    }
+
+
+def public_rpcs() -> list[contracts.Rpc]:
+    """The RPCs the edge lets through: those with a REST address that are not internal."""
+    return [rpc for rpc in contracts.rpcs() if rpc.http and rpc.access.WhichOneof("rule") not in (None, "internal")]
+
+
+def _public(settings: GatewaySettings) -> Json:
+    manager = _connection_manager("edge")
+    manager |= {
+        "use_remote_address": True,
+        "normalize_path": True,
+        "merge_slashes": True,
+        "path_with_escaped_slashes_action": "REJECT_REQUEST",
+        "common_http_protocol_options": {
+            "headers_with_underscores_action": "REJECT_REQUEST",
+            "idle_timeout": "300s",
+            "max_headers_count": 64,
+        },
+        "max_request_headers_kb": 8,
+        "request_headers_timeout": "10s",
+        "request_timeout": "30s",
+        "stream_idle_timeout": "60s",
+        "http2_protocol_options": {
+            "max_concurrent_streams": 100,
+            "initial_stream_window_size": 65_536,
+            "initial_connection_window_size": 1_048_576,
+        },
+        "server_name": "thmnayah",
+        "preserve_external_request_id": True,
+        "always_set_request_id_in_response": True,
+        # Whoever names no deadline gets one, so that no call waits for ever.
+        "early_header_mutation_extensions": [
+            _extension(
+                "envoy.http.early_header_mutation.header_mutation",
+                "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+                mutations=[
+                    {
+                        "append": {
+                            "header": {"key": "grpc-timeout", "value": f"{DEADLINE_SECONDS}S"},
+                            "append_action": "ADD_IF_ABSENT",
+                        }
+                    }
+                ],
+            )
+        ],
+        "local_reply_config": {"mappers": list(_local_replies())},
+        "access_log": [_ACCESS_LOG],
+        "http_filters": [
+            _extension("envoy.filters.http.cors", "envoy.extensions.filters.http.cors.v3.Cors"),
+            _extension(
+                "envoy.filters.http.lua",
+                "envoy.extensions.filters.http.lua.v3.Lua",
+                default_source_code={"inline_string": _lua()},
+            ),
+            _jwt_authn(),
+            _extension(
+                "envoy.filters.http.buffer", "envoy.extensions.filters.http.buffer.v3.Buffer", max_request_bytes=BODY_BYTES
+            ),
+            _transcoder([service.full_name for service in contracts.services()]),
+            _ROUTER,
+        ],
+        "route_config": {
+            "name": "edge",
+            "virtual_hosts": [
+                {
+                    "name": "edge",
+                    "domains": ["*"],
+                    "typed_per_filter_config": {"envoy.filters.http.cors": _cors(settings.cors_origins)},
+                    "routes": [*_grpc_routes(public_rpcs()), *_rest_routes()],
+                }
+            ],
+        },
+    }
+    if settings.otlp_endpoint:
+        manager["tracing"] = {
+            "provider": _extension(
+                "envoy.tracers.opentelemetry",
+                "envoy.config.trace.v3.OpenTelemetryConfig",
+                grpc_service={"envoy_grpc": {"cluster_name": "otlp"}, "timeout": "1s"},
+                service_name="thmnayah-edge",
+            ),
+            "spawn_upstream_span": True,
+        }
+    return _extension("envoy.filters.network.http_connection_manager", _MANAGER, **manager)
+
+
+def _keys(rpcs: list[contracts.Rpc]) -> Json:
+    manager = _connection_manager("keys")
+    manager |= {
+        "http_filters": [_transcoder([rpcs[0].descriptor.containing_service.full_name]), _ROUTER],
+        "route_config": {
+            "name": "keys",
+            "virtual_hosts": [{"name": "keys", "domains": ["*"], "routes": _grpc_routes(rpcs)}],
+        },
+    }
+    return _extension("envoy.filters.network.http_connection_manager", _MANAGER, **manager)
+
+
+def _connection_manager(name: str) -> Json:
+    return {"stat_prefix": name, "codec_type": "AUTO"}
+
+
+def _grpc_routes(rpcs: list[contracts.Rpc]) -> list[Json]:
+    """One route for each RPC: calls over REST take it too, once they are transcoded."""
+    return [
+        {
+            "match": {"path": rpc.path, "grpc": {}},
+            "route": {
+                "cluster": rpc.service,
+                "timeout": "0s",
+                "max_stream_duration": {
+                    "max_stream_duration": f"{LONGEST_DEADLINE_SECONDS}s",
+                    "grpc_timeout_header_max": f"{LONGEST_DEADLINE_SECONDS}s",
+                },
+                **({} if rpc.has_side_effects else {"retry_policy": _RETRY}),
+            },
+            # Messages are bounded by the services, and buffering would break streams.
+            "typed_per_filter_config": {"envoy.filters.http.buffer": {"@type": _TYPE + _BUFFER_ROUTE, "disabled": True}},
+        }
+        for rpc in rpcs
+    ]
+
+
+def _rest_routes() -> Iterator[Json]:
+    """Where a REST request stands until it is transcoded: it brings the body's limit, and ends in 404."""
+    for rpc in public_rpcs():
+        for rule in rpc.http:
+            if rule.body and _expects_text(rpc.descriptor.input_type):
+                yield {
+                    "match": {
+                        "safe_regex": {"regex": _regex(rule.path)},
+                        "headers": [{"name": ":method", "string_match": {"exact": rule.verb}}],
+                    },
+                    "direct_response": {"status": 404},
+                    "typed_per_filter_config": {
+                        "envoy.filters.http.buffer": {
+                            "@type": _TYPE + _BUFFER_ROUTE,
+                            "buffer": {"max_request_bytes": TEXT_BODY_BYTES},
+                        }
+                    },
+                }
+    yield {"match": {"prefix": "/"}, "direct_response": {"status": 404}}
+
+
+def _expects_text(message: Descriptor, seen: frozenset[str] = frozenset()) -> bool:
+    if message.full_name in seen:
+        return False
+    for field in message.fields:
+        rules = field.GetOptions().Extensions[validate_pb2.field]
+        if max(rules.string.max_len, rules.map.values.string.max_len) >= TEXT_CHARACTERS:
+            return True
+        if field.message_type and _expects_text(field.message_type, seen | {message.full_name}):
+            return True
+    return False
+
+
+def _jwt_authn() -> Json:
+    provider = {
+        "issuer": identity.ISSUER,
+        "audiences": [identity.AUDIENCE],
+        # Named, or Envoy would also take ?access_token=.
+        "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
+        "forward": True,
+        "require_expiration": True,
+        "max_lifetime": "86400s",
+        "clock_skew_seconds": identity.CLOCK_SKEW_SECONDS,
+        "remote_jwks": {
+            "http_uri": {"uri": "http://keys/.well-known/jwks.json", "cluster": "keys", "timeout": "2s"},
+            "cache_duration": "60s",
+            "async_fetch": {"fast_listener": True, "failed_refetch_duration": "1s"},
+        },
+    }
+    optional = {"requires_any": {"requirements": [{"provider_name": "auth"}, {"allow_missing": {}}]}}
+    rules: list[Json] = []
+    for rpc in public_rpcs():
+        access = rpc.access.WhichOneof("rule")
+        if access not in ("anyone", "by_credentials"):
+            continue  # the last rule is theirs
+        requires = {"requires": optional} if access == "anyone" else {}
+        rules.append({"match": {"path": rpc.path}, **requires})
+        for rule in rpc.http:
+            match = {
+                "safe_regex": {"regex": _regex(rule.path)},
+                "headers": [{"name": ":method", "string_match": {"exact": rule.verb}}],
+            }
+            rules.append({"match": match, **requires})
+    rules.append({"match": {"prefix": "/"}, "requires": {"provider_name": "auth"}})
+    return _extension(
+        "envoy.filters.http.jwt_authn",
+        "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
+        providers={"auth": provider},
+        rules=rules,
+        bypass_cors_preflight=True,
+    )
+
+
+def _transcoder(services: list[str]) -> Json:
+    return _extension(
+        "envoy.filters.http.grpc_json_transcoder",
+        "envoy.extensions.filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder",
+        proto_descriptor=str(contracts.descriptor_file()),
+        services=services,
+        convert_grpc_status=True,
+        print_options={"always_print_primitive_fields": True},
+        request_validation_options={
+            "reject_unknown_method": False,
+            "reject_unknown_query_parameters": True,
+            "reject_binding_body_field_collisions": True,
+        },
+        max_request_body_size=MESSAGE_BYTES,
+        max_response_body_size=RESPONSE_BYTES,
+    )
+
+
+def _cors(origins: str) -> Json:
+    listed = [origin.strip() for origin in origins.split(",") if origin.strip()]
+    return {
+        "@type": _TYPE + "envoy.extensions.filters.http.cors.v3.CorsPolicy",
+        "allow_origin_string_match": [{"prefix": ""} if origin == "*" else {"exact": origin} for origin in listed],
+        "allow_methods": "GET, POST, PATCH, DELETE",
+        "allow_headers": "authorization, content-type, accept-language, if-match, if-none-match, x-request-id",
+        "expose_headers": "etag, retry-after, x-request-id",
+        "max_age": "600",
+    }
+
+
+def _local_replies() -> Iterator[Json]:
+    """Envoy's own errors in the one shape; to gRPC callers as plain messages."""
+    grpc = _header_filter("content-type", prefix="application/grpc")
+    for status, (code, reason, english, arabic) in _ERRORS.items():
+        if status >= 500:  # their text may name upstreams
+            yield {
+                "filter": _all(_status_filter(status), grpc),
+                "body_format_override": {"text_format_source": {"inline_string": english}},
+            }
+    yield {"filter": grpc, "body_format_override": {"text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}}}
+    unsigned = _header_filter("authorization", present=False)
+    for status, (code, reason, english, arabic) in _ERRORS.items():
+        for language, text in (("ar", arabic), ("en", english)):
+            spoken = [_header_filter("accept-language", prefix="ar")] if language == "ar" else []
+            said = "%LOCAL_REPLY_BODY%" if status == 400 else english
+            told = text if language == "ar" or status != 400 else said
+            if status == 401:
+                _, missing, missing_english, missing_arabic = _MISSING
+                yield {
+                    "filter": _all(_status_filter(status), unsigned, *spoken),
+                    **_json_body(code, missing, missing_english, language, missing_arabic if spoken else missing_english),
+                }
+            reply: Json = {
+                "filter": _all(_status_filter(status), *spoken),
+                **_json_body(code, reason, said, language, told),
+            }
+            if status == 403:  # jwt_authn's answer to another audience's token
+                _, reason_401, english_401, arabic_401 = _ERRORS[401]
+                reply |= _json_body(16, reason_401, english_401, language, arabic_401 if spoken else english_401)
+                reply["status_code"] = 401
+            yield reply
+
+
+def _json_body(code: int, reason: str, message: str, language: str, localized: str) -> Json:
+    kind = "type.googleapis.com/google.rpc."
+    return {
+        "body_format_override": {
+            "content_type": "application/json",
+            "json_format": {
+                "code": code,
+                "message": message,
+                "details": [
+                    {"@type": kind + "ErrorInfo", "reason": reason, "domain": "thmnayah", "metadata": {}},
+                    {"@type": kind + "LocalizedMessage", "locale": language, "message": localized},
+                    {"@type": kind + "RequestInfo", "requestId": "%REQ(X-REQUEST-ID)%", "servingData": ""},
+                ],
+            },
+        }
+    }
+
+
+def _status_filter(status: int) -> Json:
+    value = {"default_value": status, "runtime_key": f"edge.status_{status}"}
+    return {"status_code_filter": {"comparison": {"op": "EQ", "value": value}}}
+
+
+def _header_filter(name: str, *, prefix: str = "", present: bool = True) -> Json:
+    match: Json = {"string_match": {"prefix": prefix}} if prefix else {"present_match": present}
+    return {"header_filter": {"header": {"name": name, **match}}}
+
+
+def _all(*filters: Json) -> Json:
+    return {"and_filter": {"filters": list(filters)}} if len(filters) > 1 else filters[0]
+
+
+def _lua() -> str:
+    """edge.lua with its two tables in front."""
+    bound: list[str] = []
+    for rpc in public_rpcs():
+        for rule in rpc.http:
+            names = {name for field in re.findall(r"{([^}=]+)", rule.path) for name in (field, _camel(field))}
+            if names:
+                fields = ", ".join(f"[{json.dumps(name)}] = true" for name in sorted(names))
+                bound.append(
+                    f"  {{method = {json.dumps(rule.verb)}, pattern = {json.dumps(_lua_pattern(rule.path))},"
+                    f" fields = {{{fields}}}}},"
+                )
+    errors = [
+        f'  ["{status}"] = {{code = {code}, reason = {json.dumps(reason)}, en = {json.dumps(english)},'
+        f" ar = {json.dumps(arabic, ensure_ascii=False)}}},"
+        for status, (code, reason, english, arabic) in _ERRORS.items()
+    ]
+    return "\n".join(["BOUND = {", *bound, "}", "ERRORS = {", *errors, "}", _LUA.read_text("utf-8")])
+
+
+def _camel(name: str) -> str:
+    return re.sub(r"_(\w)", lambda match: match[1].upper(), name)
+
+
+def _regex(path: str) -> str:
+    """A path of the contract as an RE2 expression."""
+    return "".join(
+        "[^/:]+" if part.startswith("{") else re.escape(part) for part in re.split(r"({[^}]+})", path)
+    )
+
+
+def _lua_pattern(path: str) -> str:
+    """The same as a Lua pattern; a slash at the end is one the transcoder overlooks too."""
+    parts = re.split(r"({[^}]+})", path)
+    return "^" + "".join("[^/:]+" if part.startswith("{") else re.sub(r"([^\w/:])", r"%\1", part) for part in parts) + "/?$"
+
+
+def _service_cluster(name: str, address: str) -> Json:
+    return _cluster(name, _address(address)) | {
+        "health_checks": [
+            {
+                "timeout": "1s",
+                "interval": "2s",
+                "no_traffic_interval": "2s",
+                "unhealthy_interval": "0.5s",
+                "no_traffic_healthy_interval": "1s",
+                "unhealthy_threshold": 2,
+                "healthy_threshold": 1,
+                "grpc_health_check": {},
+            }
+        ],
+        # With one endpoint left, an unhealthy one answers better than nobody.
+        "common_lb_config": {"healthy_panic_threshold": {"value": 50}},
+        "circuit_breakers": {
+            "thresholds": [
+                {
+                    "max_connections": 1024,
+                    "max_pending_requests": 1024,
+                    "max_requests": 1024,
+                    "retry_budget": {"budget_percent": {"value": 20}, "min_retry_concurrency": 3},
+                }
+            ]
+        },
+        "outlier_detection": {"consecutive_5xx": 5, "base_ejection_time": "5s", "max_ejection_percent": 50},
+    }
+
+
+def _cluster(name: str, address: Json, *, http2: bool = True) -> Json:
+    protocol: Json = {"http2_protocol_options": {}} if http2 else {"http_protocol_options": {}}
+    return {
+        "name": name,
+        "type": "STATIC" if "pipe" in address else "STRICT_DNS",
+        "connect_timeout": "1s",
+        "per_connection_buffer_limit_bytes": 1024 * 1024,
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+        },
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": _TYPE + "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": protocol,
+            }
+        },
+    }
+
+
+def _address(host_port: str) -> Json:
+    host, _, port = host_port.rpartition(":")
+    return {"socket_address": {"address": host.strip("[]"), "port_value": int(port)}}
+
+
+def _extension(name: str, kind: str, **config: Any) -> Json:
+    return {"name": name, "typed_config": {"@type": _TYPE + kind, **config}}
+
+
+_MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+_BUFFER_ROUTE = "envoy.extensions.filters.http.buffer.v3.BufferPerRoute"
+_ROUTER = _extension(
+    "envoy.filters.http.router", "envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True
+)
+# Reads alone; a write that failed is the caller's to repeat.
+_RETRY = {
+    "retry_on": "connect-failure,refused-stream,unavailable",
+    "num_retries": 2,
+    "retry_back_off": {"base_interval": "0.05s", "max_interval": "0.5s"},
+}
+_OVERLOAD = {
+    "refresh_interval": "0.25s",
+    "resource_monitors": [
+        _extension(
+            "envoy.resource_monitors.fixed_heap",
+            "envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig",
+            max_heap_size_bytes=512 * 1024 * 1024,
+        ),
+        _extension(
+            "envoy.resource_monitors.global_downstream_max_connections",
+            "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+            max_active_downstream_connections=10_000,
+        ),
+    ],
+    "actions": [
+        {
+            "name": f"envoy.overload_actions.{action}",
+            "triggers": [{"name": "envoy.resource_monitors.fixed_heap", "threshold": {"value": value}}],
+        }
+        for action, value in (("shrink_heap", 0.95), ("stop_accepting_requests", 0.98))
+    ],
+}
+# Failures and slow answers; the address without its query, which may hold what people search for.
+_ACCESS_LOG = {
+    "name": "envoy.access_loggers.stdout",
+    "filter": {
+        "or_filter": {
+            "filters": [
+                {"status_code_filter": {"comparison": {"op": "GE", "value": {"default_value": 500, "runtime_key": "edge.log_status"}}}},
+                {"duration_filter": {"comparison": {"op": "GE", "value": {"default_value": 1000, "runtime_key": "edge.log_ms"}}}},
+            ]
+        }
+    },
+    "typed_config": {
+        "@type": _TYPE + "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
+        "log_format": {
+            "json_format": {
+                "timestamp": "%START_TIME%",
+                "service": "edge",
+                "method": "%REQ(:METHOD)%",
+                "path": "%PATH(NQ:ORIG)%",
+                "status": "%RESPONSE_CODE%",
+                "flags": "%RESPONSE_FLAGS%",
+                "milliseconds": "%DURATION%",
+                "request_id": "%REQ(X-REQUEST-ID)%",
+                "trace_id": "%TRACE_ID%",
+            }
+        },
+    },
+}

@@ -1,0 +1,1 @@
+"""Search: owns an index of what is published, consumes `content.*`, publishes nothing yet."""

@@ -1,0 +1,48 @@
+"""Runs the search service, or migrates its database: python -m services.search [migrate]."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from thmnayah.search.v1 import search_pb2_grpc
+
+from libs import config, db, events, identity, rpc, telemetry
+from services.search import documents
+from services.search.service import SearchService
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+SUBJECTS = ("content.published", "content.unpublished", "content.deleted")
+
+
+async def serve(settings: config.StoreSettings) -> None:
+    pool = await db.connect(settings.database_url.get_secret_value(), service="search", size=settings.pool_size)
+    nats = await events.connect(settings.nats_url.get_secret_value(), service="search")
+    async with rpc.channel(settings.auth_address) as auth:
+        await rpc.serve(
+            settings,
+            verifier=identity.Verifier.asking(auth),
+            register=lambda server: search_pb2_grpc.add_SearchServiceServicer_to_server(SearchService(pool), server),
+            needs={"postgresql": lambda: db.ping(pool)},
+            uses={"nats": lambda: events.ping(nats)},
+            tasks=[
+                lambda: events.consume(
+                    pool, nats, stream="content", consumer="search", subjects=SUBJECTS, handler=documents.put
+                )
+            ],
+        )
+    await nats.close()
+    await pool.close()
+
+
+def main() -> None:
+    settings = config.StoreSettings.load()
+    telemetry.start("search", settings)
+    if sys.argv[1:] == ["migrate"]:
+        asyncio.run(db.migrate(settings.database_url.get_secret_value(), MIGRATIONS))
+    else:
+        rpc.run(serve(settings))
+    telemetry.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""The index: documents, the terms of each locale, and in which documents each term stands."""
+
+from libs import db, events
+
+revision = "0001"
+down_revision = None
+
+SQL = """
+-- One row for each item ever seen. An item that is no longer published keeps its row without
+-- content, so that a late event cannot bring it back.
+CREATE TABLE documents (
+    id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    content_id uuid NOT NULL UNIQUE,
+    version integer NOT NULL,
+    type text,
+    category text,
+    tags text[] NOT NULL DEFAULT '{}',
+    publish_time timestamptz,
+    -- A thmnayah.content.v1.Content as readers see it.
+    content bytea,
+    -- What the index holds of it, to be taken out again: its terms, and its length in each locale.
+    term_ids integer[] NOT NULL DEFAULT '{}',
+    lengths jsonb NOT NULL DEFAULT '{}'
+);
+
+CREATE TABLE terms (
+    id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    term text NOT NULL,
+    locale text NOT NULL,
+    -- In how many documents it stands.
+    documents integer NOT NULL DEFAULT 0,
+    UNIQUE (term, locale)
+) WITH (fillfactor = 80);
+
+CREATE TABLE postings (
+    term_id integer NOT NULL,
+    document_id integer NOT NULL,
+    -- How often the term stands in the document's text of the term's locale.
+    frequency real NOT NULL,
+    -- Of that text, in terms.
+    length real NOT NULL,
+    PRIMARY KEY (term_id, document_id) INCLUDE (frequency, length)
+);
+-- Answers come from the index alone, which needs the table to be vacuumed early.
+ALTER TABLE postings SET (autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_vacuum_scale_factor = 0.05);
+
+CREATE TABLE locales (
+    code text PRIMARY KEY,
+    -- Documents with a text in this locale, and the lengths of those texts together.
+    documents integer NOT NULL,
+    length bigint NOT NULL
+);
+"""
+
+
+def upgrade() -> None:
+    db.run_script(SQL)
+    db.run_script(events.CREATE_TABLE)
