@@ -128,6 +128,11 @@ class Session:
         return self._tokens
 
     @property
+    def ends_soon(self) -> bool:
+        """Whether it is time to renew the access token."""
+        return time.time() > self._expire_time - RENEW_SECONDS
+
+    @property
     def expire_time(self) -> float:
         """When the access token ends, in seconds since the epoch by this machine's clock."""
         return self._expire_time
@@ -144,7 +149,7 @@ class Session:
             refused: a token that the server did not accept: it is renewed though its time is not over.
         """
         renewable = bool(self._tokens.refresh_token or self._password)
-        if renewable and (self._tokens.access_token in ("", refused) or self._is_ending()):
+        if renewable and (self._tokens.access_token in ("", refused) or self.ends_soon):
             if self._renewal is None:
                 self._renewal = asyncio.create_task(self.renew(auth))
                 self._renewal.add_done_callback(self._renewed)
@@ -172,9 +177,6 @@ class Session:
         """Wait for a renewal that is under way, so that its tokens are not lost."""
         if self._renewal is not None:
             await asyncio.wait([self._renewal])
-
-    def _is_ending(self) -> bool:
-        return time.time() > self._expire_time - RENEW_SECONDS
 
     def _renewed(self, renewal: asyncio.Task[None]) -> None:
         self._renewal = None

@@ -64,6 +64,7 @@ function envoy_on_response(handle)
   local headers = handle:headers()
   local request = (handle:streamInfo():dynamicMetadata():get("edge") or {}).request
   if not request or not request.rest then return end
+  for _, name in ipairs({"grpc-status", "grpc-message", "grpc-accept-encoding"}) do headers:remove(name) end
   local status = headers:get(":status")
   local etag = headers:get("etag")
   if status == "200" then

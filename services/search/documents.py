@@ -1,5 +1,6 @@
 """The index: putting in what readers see, and finding it again by BM25."""
 
+import json
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -76,10 +77,10 @@ async def _replace(conn: Connection, old: Sequence[Record], new: Sequence[Conten
         """
         INSERT INTO documents (content_id, version, type, category, tags, publish_time, content, term_ids, lengths)
         SELECT content_id, version, type, category,
-               ARRAY(SELECT jsonb_array_elements_text(tags)), publish_time, content,
-               ARRAY(SELECT jsonb_array_elements_text(term_ids)::int), lengths
-        FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::jsonb[], $6::timestamptz[], $7::bytea[],
-                    $8::jsonb[], $9::jsonb[])
+               ARRAY(SELECT jsonb_array_elements_text(tags::jsonb)), publish_time, content,
+               ARRAY(SELECT jsonb_array_elements_text(term_ids::jsonb)::int), lengths::jsonb
+        FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::bytea[],
+                    $8::text[], $9::text[])
              AS new (content_id, version, type, category, tags, publish_time, content, term_ids, lengths)
         ON CONFLICT (content_id) DO UPDATE
         SET version = excluded.version, type = excluded.type, category = excluded.category, tags = excluded.tags,
@@ -91,11 +92,12 @@ async def _replace(conn: Connection, old: Sequence[Record], new: Sequence[Conten
         [content.version for content in new],
         [content.type or None for content in new],
         [content.category or None for content in new],
-        [list(content.tags) for content in new],
+        [json.dumps(list(content.tags)) for content in new],
         [content.publish_time.ToDatetime(UTC) if content.HasField("publish_time") else None for content in new],
         [content.SerializeToString() if content.locales else None for content in new],
-        [list(each) for each in frequencies],
-        lengths,
+        # Lists of lists go as text: an array of arrays must have equal lengths.
+        [json.dumps(list(each)) for each in frequencies],
+        [json.dumps(each) for each in lengths],
     )
     document_ids = {row["content_id"]: row["id"] for row in rows}
     locale_of = {term_id: locale for (_, locale), term_id in term_ids.items()}
