@@ -2,24 +2,67 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PROTOS := $(shell find protos -name '*.proto')
+# The last release, or the commit before this one: what a contract may not break.
+AGAINST ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-parse --quiet --verify HEAD~1)
 
 .DEFAULT_GOAL := help
+.PHONY: help setup lock protos run seed test faults lint format bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-
-$(VENV)/installed: requirements.lock pyproject.toml protos/build.py $(shell find protos -name '*.proto')
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Thmnayah needs Python 3.11 or newer; set PYTHON=...")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing from requirements.lock (a minute or two the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@touch $@
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/installed ## create the environment and compile the stubs
+
+# uv comes out of the lock too, checked by its hash, and then installs the rest of it.
+$(VENV)/installed: requirements.lock pyproject.toml protos/build.py $(PROTOS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Thmnayah needs Python 3.11 or newer: make PYTHON=python3.13 …")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing what requirements.lock names"
+	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > $(VENV)/uv.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --no-header pyproject.toml
+
+lock: $(VENV)/installed ## resolve the dependencies again
+	@$(LOCK) --all-extras --group dev --upgrade -o requirements.lock
+	@$(LOCK) --extra server --upgrade -o requirements-server.lock
 
 protos: $(VENV)/installed ## compile the stubs again
 	@$(BIN)/python protos/build.py
 
 run: $(VENV)/installed ## start the whole mesh on this machine; Ctrl-C stops it
 	@exec $(BIN)/python -m deploy.local
+
+seed: $(VENV)/installed ## put the sample content into the running mesh
+	@$(BIN)/thmnayah content import deploy/seed/contents.jsonl --publish
+
+test: $(VENV)/installed ## run the tests on real components, with their coverage
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not fault" --cov --cov-report=term
+
+faults: $(VENV)/installed ## kill every process under load, and count what survives
+	@$(BIN)/python -m pytest -m fault
+
+lint: $(VENV)/installed ## check style, types, imports, contracts and migrations
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python protos/check.py $(AGAINST)
+	@$(BIN)/python -m libs.migrations services/auth services/content services/search | $(BIN)/squawk --stdin-filepath migrations.sql
+
+format: $(VENV)/installed ## put code and contracts into their form
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/buf format --write protos
+
+bench: $(VENV)/installed ## measure the running mesh
+	@$(BIN)/python benchmarks/search_quality.py
+	@$(BIN)/python benchmarks/rest.py
+
+clean: ## remove the environment and what was built; data stay
+	@rm -rf $(VENV) build .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -189,9 +189,16 @@ def validate(request: Message) -> None:
         proto = violation.proto
         # A rule about two fields has no path; its id names the field to mend.
         field = _path(proto.field) if proto.field and proto.field.elements else _json_name(proto.rule_id)
-        violations.setdefault(field, proto.message or proto.rule_id)
+        violations.setdefault(field, _description(proto))
     if violations:
         raise InvalidArgument(violations)
+
+
+def _description(violation: Any) -> str:
+    """What is wrong, in words where the rule is a pattern of what may not stand in a text."""
+    if violation.rule_id == "string.pattern" and "`^[^" in violation.message:
+        return "must not hold control characters" + (" or direction marks" if "202A" in violation.message else "")
+    return violation.message or violation.rule_id
 
 
 def _path(path: Any) -> str:

@@ -247,7 +247,7 @@ class Mesh:
         for path in (scratch, password):
             path.chmod(0o700 if path.is_dir() else 0o600)
             if user:
-                shutil.chown(path, user)
+                shutil.chown(path, user, user)
         try:
             await self.supervisor.run(
                 Part(
@@ -417,7 +417,7 @@ def _postgres_user(folder: Path, binaries: Path) -> str | None:
     try:
         pwd.getpwnam(POSTGRES_USER)
     except KeyError:
-        subprocess.run(["useradd", "--system", "--shell", "/bin/false", POSTGRES_USER], check=True)
+        subprocess.run(["useradd", "--system", "--user-group", "--shell", "/bin/false", POSTGRES_USER], check=True)
     for path in (*folder.parents, *binaries.parents):
         mode = path.stat().st_mode
         if not mode & 0o001:

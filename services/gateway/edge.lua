@@ -22,11 +22,6 @@ end
 
 function envoy_on_request(handle)
   local headers = handle:headers()
-  local name = overridden(headers:get(":method"), headers:get(":path"))
-  if name then
-    handle:respond({[":status"] = "400"}, name .. ": belongs in the path and may not stand in the query")
-    return
-  end
   local language = headers:get("accept-language") or ""
   handle:streamInfo():dynamicMetadata():set("edge", "request", {
     if_match = headers:get("if-match") or "",
@@ -35,6 +30,10 @@ function envoy_on_request(handle)
     id = headers:get("x-request-id") or "",
     rest = not (headers:get("content-type") or ""):match("^application/grpc"),
   })
+  local name = overridden(headers:get(":method"), headers:get(":path"))
+  if name then
+    handle:respond({[":status"] = "400"}, name .. ": belongs in the path and may not stand in the query")
+  end
 end
 
 local function matches(condition, etag)
@@ -49,14 +48,37 @@ local function quoted(text)
   return '"' .. text:gsub('[%c"\\]', function(c) return string.format("\\u%04x", c:byte()) end) .. '"'
 end
 
-local function error_body(status, request)
+-- The field that Envoy's own words for an unreadable request are about, and what is wrong with it.
+local function reading_problem(text)
+  local said = text:match('"cause":"(.*)"},"reason"') or text
+  said = said:gsub("\\n.*", ""):gsub("\n.*", ""):gsub('\\"', '"'):gsub("[^\32-\126]", "?"):sub(1, 200)
+  local unknown = said:match('find field "([^"]+)"')
+  if unknown then return unknown, "is not a field of this request" end
+  local field, problem = said:match("^([%w_.%[%]]+): (.*)$")
+  if not field then return nil, (said:gsub("^: ", "")) end
+  -- content.title[0].value is how Envoy names an entry of the map content.title.
+  field = field:gsub("%[%d+%]%.value$", ""):gsub("%[%d+%]%.key$", ""):gsub("_(%w)", string.upper)
+  return field, (problem:gsub(" for type type%.googleapis%.com/.*", ""):gsub(" for type TYPE_", ", which must be of type "))
+end
+
+local function error_body(status, request, text)
   local known = ERRORS[status] or ERRORS["500"]
   local kind = "type.googleapis.com/google.rpc."
+  local message, told, violation = known.en, known[request.language], ""
+  if status == "400" then
+    local field, said = reading_problem(text)
+    if field then message = field .. ": " .. said elseif said ~= "" then message = known.en .. ": " .. said end
+    if request.language == "en" then told = message end
+    if field then
+      violation = ',{"@type":"' .. kind .. 'BadRequest","fieldViolations":[{"field":' .. quoted(field)
+        .. ',"description":' .. quoted(said) .. "}]}"
+    end
+  end
   return table.concat({
-    '{"code":', known.code, ',"message":', quoted(known.en), ',"details":[',
+    '{"code":', known.code, ',"message":', quoted(message), ',"details":[',
     '{"@type":"', kind, 'ErrorInfo","reason":"', known.reason, '","domain":"thmnayah","metadata":{}},',
-    '{"@type":"', kind, 'LocalizedMessage","locale":"', request.language, '","message":', quoted(known[request.language]), '},',
-    '{"@type":"', kind, 'RequestInfo","requestId":', quoted(request.id), ',"servingData":""}]}',
+    '{"@type":"', kind, 'LocalizedMessage","locale":"', request.language, '","message":', quoted(told), '},',
+    '{"@type":"', kind, 'RequestInfo","requestId":', quoted(request.id), ',"servingData":""}', violation, "]}",
   })
 end
 
@@ -67,23 +89,25 @@ function envoy_on_response(handle)
   for _, name in ipairs({"grpc-status", "grpc-message", "grpc-accept-encoding"}) do headers:remove(name) end
   local status = headers:get(":status")
   local etag = headers:get("etag")
+  -- Headers go before the body is asked for: later they are on their way.
   if status == "200" then
     if etag and request.if_none_match ~= "" and matches(request.if_none_match, etag) then
-      handle:body():setBytes("")
       headers:replace(":status", "304")
       headers:remove("content-length")
       headers:remove("content-type")
+      local body = handle:body()
+      if body then body:setBytes("") end
     end
   elseif status == "409" and request.if_match ~= "" then
     headers:replace(":status", "412")
   elseif tonumber(status) >= 400 then
-    -- A reply of Envoy's own that passed the transcoder names no reason.
+    headers:replace("content-type", "application/json")
+    headers:remove("content-length")
     local body = handle:body()
     local text = body and body:getBytes(0, body:length()) or ""
-    if not text:find('"reason"', 1, true) then
-      local length = body:setBytes(error_body(status, request))
-      headers:replace("content-length", length)
-      headers:replace("content-type", "application/json")
+    -- The services' errors name their fields and reasons; what does not is Envoy's own.
+    if body and (not text:find('"reason"', 1, true) or (status == "400" and text:find('^{"code":3,"details"'))) then
+      body:setBytes(error_body(status, request, text))
     end
   end
 end

@@ -238,6 +238,7 @@ def _rest_routes() -> Iterator[Json]:
                         }
                     },
                 }
+    yield {"match": {"path": "/"}, "redirect": {"path_redirect": "/docs", "response_code": "FOUND"}}
     yield {"match": {"prefix": "/"}, "direct_response": {"status": 404}}
 
 
@@ -270,7 +271,7 @@ def _jwt_authn() -> Json:
         },
     }
     optional = {"requires_any": {"requirements": [{"provider_name": "auth"}, {"allow_missing": {}}]}}
-    rules: list[Json] = []
+    rules: list[Json] = [{"match": {"path": "/"}}]  # leads to the docs
     for rpc in public_rpcs():
         access = rpc.access.WhichOneof("rule")
         if access not in ("anyone", "by_credentials"):
@@ -326,7 +327,7 @@ def _cors(origins: str) -> Json:
 def _local_replies() -> Iterator[Json]:
     """Envoy's own errors in the one shape; to gRPC callers as plain messages."""
     grpc = _header_filter("content-type", prefix="application/grpc")
-    for status, (code, reason, english, arabic) in _ERRORS.items():
+    for status, (_, _, english, _) in _ERRORS.items():
         if status >= 500:  # their text may name upstreams
             yield {
                 "filter": _all(_status_filter(status), grpc),
@@ -334,38 +335,30 @@ def _local_replies() -> Iterator[Json]:
             }
     yield {"filter": grpc, "body_format_override": {"text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}}}
     unsigned = _header_filter("authorization", present=False)
-    for status, (code, reason, english, arabic) in _ERRORS.items():
-        for language, text in (("ar", arabic), ("en", english)):
-            spoken = [_header_filter("accept-language", prefix="ar")] if language == "ar" else []
-            said = "%LOCAL_REPLY_BODY%" if status == 400 else english
-            told = text if language == "ar" or status != 400 else said
-            if status == 401:
-                _, missing, missing_english, missing_arabic = _MISSING
-                yield {
-                    "filter": _all(_status_filter(status), unsigned, *spoken),
-                    **_json_body(code, missing, missing_english, language, missing_arabic if spoken else missing_english),
-                }
-            reply: Json = {
-                "filter": _all(_status_filter(status), *spoken),
-                **_json_body(code, reason, said, language, told),
-            }
-            if status == 403:  # jwt_authn's answer to another audience's token
-                _, reason_401, english_401, arabic_401 = _ERRORS[401]
-                reply |= _json_body(16, reason_401, english_401, language, arabic_401 if spoken else english_401)
-                reply["status_code"] = 401
-            yield reply
+    for language in ("ar", "en"):
+        spoken = [_header_filter("accept-language", prefix="ar")] if language == "ar" else []
+        yield {"filter": _all(_status_filter(401), unsigned, *spoken), **_json_body(_MISSING, language)}
+        # What jwt_authn answers to a token that was made for another audience.
+        yield {"filter": _all(_status_filter(403), *spoken), "status_code": 401, **_json_body(_ERRORS[401], language)}
+        for status, error in _ERRORS.items():
+            # edge.lua makes a violation of the cause, where the request got that far.
+            cause = {"cause": "%LOCAL_REPLY_BODY%"} if status == 400 else {}
+            yield {"filter": _all(_status_filter(status), *spoken), **_json_body(error, language, cause)}
 
 
-def _json_body(code: int, reason: str, message: str, language: str, localized: str) -> Json:
+def _json_body(error: tuple[int, str, str, str], language: str, metadata: Json | None = None) -> Json:
+    code, reason, english, arabic = error
     kind = "type.googleapis.com/google.rpc."
+    localized = arabic if language == "ar" else english
     return {
         "body_format_override": {
             "content_type": "application/json",
+            "omit_empty_values": True,
             "json_format": {
                 "code": code,
-                "message": message,
+                "message": english,
                 "details": [
-                    {"@type": kind + "ErrorInfo", "reason": reason, "domain": "thmnayah", "metadata": {}},
+                    {"@type": kind + "ErrorInfo", "reason": reason, "domain": "thmnayah", "metadata": metadata or {}},
                     {"@type": kind + "LocalizedMessage", "locale": language, "message": localized},
                     {"@type": kind + "RequestInfo", "requestId": "%REQ(X-REQUEST-ID)%", "servingData": ""},
                 ],

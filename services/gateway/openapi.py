@@ -102,6 +102,10 @@ def document(descriptor_set: FileDescriptorSet, rpcs: Iterable[Rpc], *, version:
     }
 
 
+# Escapes that RE2 and ECMA-262 read alike.
+_ESCAPES = {"p{", "P{", *"xdDwWbBnrtfv", *"^$\\.*+?()[]{}|/"}
+
+
 def ecma_pattern(re2: str) -> str:
     """A pattern of the contracts (RE2) as JSON Schema wants it: ECMA-262, with the flag `u`.
 
@@ -114,14 +118,11 @@ def ecma_pattern(re2: str) -> str:
         if code_point:
             number = int(code_point, 16)
             return f"\\u{number:04X}" if number <= 0xFFFF else f"\\u{{{number:X}}}"
-        if escaped in _SAME_ESCAPES:
+        if escaped in _ESCAPES:
             return match.group()
         raise ValueError(f"pattern {re2!r}: {match.group()} has no equal in ECMA-262")
 
     return re.sub(r"\\x\{([0-9A-Fa-f]+)\}|\\([pP]\{|.)|\(\?(?!:)|\[:\^?\w+:\]", translate, re2)
-
-
-_SAME_ESCAPES = {"p{", "P{", *"xdDwWbBnrtfv", *"^$\\.*+?()[]{}|/"}
 
 
 # Operations
@@ -307,14 +308,21 @@ _SCALARS: dict[int, Json] = {
 }
 _BYTES: Json = {"type": "string", "contentEncoding": "base64"}
 
-# Strings whose rules are not about strings: no keyword fits these.
-_ENCODED = (_SCALARS[FieldDescriptor.CPPTYPE_INT64], _SCALARS[FieldDescriptor.CPPTYPE_UINT64], _BYTES)
+# Not in the contracts what they are in JSON: no keyword says what a rule does about them.
+_ENCODED = (
+    _SCALARS[FieldDescriptor.CPPTYPE_INT64],
+    _SCALARS[FieldDescriptor.CPPTYPE_UINT64],
+    _BYTES,
+    *_WELL_KNOWN.values(),
+)
+
+_NUMBER = {"gt": "exclusiveMinimum", "gte": "minimum", "lt": "exclusiveMaximum", "lte": "maximum"}
 
 # Rules with a keyword of the same meaning, by the JSON type they are about.
 _KEYWORDS: dict[str, dict[str, str]] = {
-    "string": {"min_len": "minLength", "max_len": "maxLength", "const": "const", "in": "enum"},
-    "integer": {"gt": "exclusiveMinimum", "gte": "minimum", "lt": "exclusiveMaximum", "lte": "maximum"},
-    "number": {"gt": "exclusiveMinimum", "gte": "minimum", "lt": "exclusiveMaximum", "lte": "maximum"},
+    "string": {"min_len": "minLength", "max_len": "maxLength", "in": "enum", "example": "examples"},
+    "integer": {**_NUMBER, "in": "enum", "example": "examples"},
+    "number": {**_NUMBER, "example": "examples"},
     "array": {"min_items": "minItems", "max_items": "maxItems", "unique": "uniqueItems"},
     "object": {"min_pairs": "minProperties", "max_pairs": "maxProperties"},
 }
@@ -331,6 +339,11 @@ _FORMATS = {
     "uri_ref": "uri-reference",
     "uuid": "uuid",
 }
+
+# Rules about the parts of a list or a map; the names of an object are strings.
+_PARTS = {"items": "items", "keys": "propertyNames", "values": "additionalProperties"}
+
+_WORDS = {"max_bytes": "At most {} bytes in UTF-8."}
 
 
 class _Schemas:
@@ -405,7 +418,7 @@ class _Schemas:
         said = [self._comments.get(field.full_name, "")]
         rules = field.GetOptions().Extensions[validate_pb2.field]
         said += _apply_rules(schema, rules)
-        if rules.required and not field.has_presence and schema["type"] in _NOT_EMPTY:
+        if rules.required and not field.has_presence and schema.get("type") in _NOT_EMPTY:
             schema.setdefault(_NOT_EMPTY[schema["type"]], 1)
         behaviors = _behaviors(field)
         if field_behavior_pb2.IMMUTABLE in behaviors:
@@ -446,17 +459,15 @@ def _apply_rules(schema: Json, rules: validate_pb2.FieldRules) -> list[str]:
             schema["pattern"] = ecma_pattern(value)
         elif rule.name in _FORMATS:
             schema["format"] = _FORMATS[rule.name]
-        elif rule.name == "items":
-            said += _apply_rules(schema["items"], value)
-        elif rule.name == "keys":
-            schema["propertyNames"] = {"type": "string"}
-            said += _apply_rules(schema["propertyNames"], value)
-        elif rule.name == "values":
-            said += _apply_rules(schema["additionalProperties"], value)
-        elif rule.name == "max_bytes":
-            said.append(f"At most {value} bytes in UTF-8.")
+        elif rule.name in _PARTS:
+            said += _apply_rules(schema.setdefault(_PARTS[rule.name], {"type": "string"}), value)
+        elif rule.name in _WORDS:
+            said.append(_WORDS[rule.name].format(value))
         elif rule.name != "defined_only":  # an enum's schema is its values
             said.append(f"Rule: {rule.name} = {value}.")
+    names, values = (schema.get(part, {}).get("examples", ()) for part in ("propertyNames", "additionalProperties"))
+    if names and values:
+        schema["examples"] = [dict(zip(names, values, strict=True))]
     return said
 
 

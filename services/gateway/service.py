@@ -4,17 +4,18 @@ import asyncio
 import json
 from collections.abc import Mapping
 from importlib.metadata import version
+from typing import Any
 
 import grpc
 from google.api.httpbody_pb2 import HttpBody
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from thmnayah.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from thmnayah.gateway.v1.gateway_pb2 import Health
 
 from libs import contracts
 from libs.errors import Unavailable
 from libs.rpc import Context
 from services.gateway import docs, openapi
-from thmnayah.gateway.v1 import gateway_pb2, gateway_pb2_grpc
-from thmnayah.gateway.v1.gateway_pb2 import Health
 
 CHECK_SECONDS = 1.0
 
@@ -58,9 +59,10 @@ class GatewayService(gateway_pb2_grpc.GatewayServiceServicer):
 
 
 async def _state(service: grpc.aio.Channel) -> str:
-    """What a service says of itself, such as "SERVING", or the status of the call that failed."""
+    """What a service says of itself, such as "SERVING", or the status that asking ended with."""
+    health: Any = health_pb2_grpc.HealthStub(service)  # whose type names no methods
     try:
-        answer = await health_pb2_grpc.HealthStub(service).Check(health_pb2.HealthCheckRequest(), timeout=CHECK_SECONDS)
+        answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=CHECK_SECONDS)
     except grpc.aio.AioRpcError as error:
         return error.code().name
     return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)

@@ -41,6 +41,7 @@ Texts = Annotated[list[str] | None, typer.Option(metavar="LOCALE=TEXT", help="Su
 
 
 async def list_(
+    *,
     filter: Annotated[str, typer.Option(help='Such as \'type = "episode" AND tags:"history"\'.')] = "",
     order_by: Annotated[str, typer.Option(help="create_time, update_time or publish_time, with desc or asc.")] = "",
     limit: Annotated[int, typer.Option(min=0, help="At most so many items; 0 for all.")] = PAGE_SIZE,
@@ -51,7 +52,7 @@ async def list_(
 ) -> None:
     """List items, the newest first."""
     request = ListContentsRequest(
-        filter=filter, order_by=order_by, page_size=min(limit or PAGE_SIZE, PAGE_SIZE), view=_view(published)
+        filter=filter, order_by=order_by, page_size=min(limit or PAGE_SIZE, PAGE_SIZE), view=_view(published=published)
     )
     table = Table("id", "type", "title", "locales", "updated", box=None, header_style="bold", pad_edge=False)
     shown = 0
@@ -80,6 +81,7 @@ async def list_(
 
 async def get(
     content_id: ContentId,
+    *,
     published: AsPublished = False,
     server: Server = DEFAULT_SERVER,
     locale: Locale = DEFAULT_LOCALE,
@@ -87,11 +89,12 @@ async def get(
 ) -> None:
     """Show an item with all its texts."""
     async with connect_as_user(server, locale) as mesh:
-        content = await mesh.content.GetContent(GetContentRequest(id=content_id, view=_view(published)))
-    _show([content], as_json)
+        content = await mesh.content.GetContent(GetContentRequest(id=content_id, view=_view(published=published)))
+    _show([content], as_json=as_json)
 
 
 async def create(
+    *,
     type: Annotated[str, typer.Option(help="Kind of content, such as article or episode.")],
     title: Texts = None,
     description: Texts = None,
@@ -123,12 +126,13 @@ async def create(
         content = await mesh.content.CreateContent(CreateContentRequest(content=content))
         if publish:
             content = await mesh.content.PublishContent(PublishContentRequest(id=content.id))
-    _show([content], as_json)
+    _show([content], as_json=as_json)
 
 
 async def publish(
     content_id: ContentId,
     locales: Locales = None,
+    *,
     server: Server = DEFAULT_SERVER,
     locale: Locale = DEFAULT_LOCALE,
     as_json: AsJson = False,
@@ -136,12 +140,13 @@ async def publish(
     """Show the draft, as it is now, to every reader."""
     async with connect_as_user(server, locale) as mesh:
         content = await mesh.content.PublishContent(PublishContentRequest(id=content_id, locales=locales))
-    _show([content], as_json, brief=True)
+    _show([content], as_json=as_json, brief=True)
 
 
 async def unpublish(
     content_id: ContentId,
     locales: Locales = None,
+    *,
     server: Server = DEFAULT_SERVER,
     locale: Locale = DEFAULT_LOCALE,
     as_json: AsJson = False,
@@ -149,11 +154,12 @@ async def unpublish(
     """Take an item from its readers; the draft stays."""
     async with connect_as_user(server, locale) as mesh:
         content = await mesh.content.UnpublishContent(UnpublishContentRequest(id=content_id, locales=locales))
-    _show([content], as_json, brief=True)
+    _show([content], as_json=as_json, brief=True)
 
 
 async def delete(
     content_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of the items.")],
+    *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     server: Server = DEFAULT_SERVER,
     locale: Locale = DEFAULT_LOCALE,
@@ -166,10 +172,10 @@ async def delete(
         typer.confirm(f"Delete {len(content_ids)} item(s) for everyone?", abort=True, err=True)
     async with connect_as_user(server, locale) as mesh:
         deleted = [await mesh.content.DeleteContent(DeleteContentRequest(id=each)) for each in content_ids]
-    _show(deleted, as_json, brief=True)
+    _show(deleted, as_json=as_json, brief=True)
 
 
-def _view(published: bool) -> content_pb2.View:
+def _view(*, published: bool) -> content_pb2.View.ValueType:
     return content_pb2.PUBLISHED if published else content_pb2.VIEW_UNSPECIFIED
 
 
@@ -183,7 +189,7 @@ def _texts(option: str, given: Sequence[str] | None) -> dict[str, str]:
     return texts
 
 
-def _show(contents: Sequence[Content], as_json: bool, *, brief: bool = False) -> None:
+def _show(contents: Sequence[Content], *, as_json: bool, brief: bool = False) -> None:
     for content in contents:
         if as_json:
             print_json(content)

@@ -2,6 +2,7 @@
 
 import html
 import re
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ from thmnayah.search.v1.search_pb2 import Highlight, SearchRequest
 
 async def search(
     query: Annotated[str, typer.Argument(help="Words or a whole question, in any language.")],
+    *,
     locale: Annotated[str, typer.Option(help="Look only at texts in this locale, such as ar.")] = "",
     filter: Annotated[str, typer.Option(help='Such as \'type = "article" AND category = "history"\'.')] = "",
     limit: Annotated[int, typer.Option(min=1, max=200, help="At most so many results.")] = 10,
@@ -44,5 +46,5 @@ def marked(text: str) -> Text:
     return shown
 
 
-def _locale_of(highlights: "list[Highlight]") -> str:
+def _locale_of(highlights: Sequence[Highlight]) -> str:
     return highlights[0].locale if highlights else ""

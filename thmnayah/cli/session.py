@@ -124,6 +124,7 @@ def connect_as_user(server: str, locale: str) -> Mesh:
 
 async def login(
     email: Annotated[str, typer.Argument(help="Your e-mail address; asked for when left out.")] = "",
+    *,
     server: Server = DEFAULT_SERVER,
     locale: Locale = DEFAULT_LOCALE,
     as_json: AsJson = False,
@@ -144,7 +145,7 @@ async def login(
         out.print(f"Signed in to {server} as {user.email} ({', '.join(user.roles)}).", markup=False)
 
 
-async def logout(server: Server = DEFAULT_SERVER, locale: Locale = DEFAULT_LOCALE) -> None:
+async def logout(*, server: Server = DEFAULT_SERVER, locale: Locale = DEFAULT_LOCALE) -> None:
     """Sign out: the session ends on the server and is forgotten here."""
     session = stored_session(server)
     refresh_token = session.tokens.refresh_token

@@ -1,0 +1,164 @@
+"""The real mesh, started once for each worker, and how tests speak to it."""
+
+import asyncio
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import asyncpg
+import grpc
+import httpx
+import pytest
+
+from deploy.local.mesh import Mesh
+from deploy.local.settings import LocalSettings
+from thmnayah.auth.v1.auth_pb2 import CreateUserRequest, LoginRequest
+from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceStub
+from thmnayah.content.v1.content_pb2_grpc import ContentServiceStub
+from thmnayah.search.v1.search_pb2_grpc import SearchServiceStub
+
+ADMIN_EMAIL = "admin@example.com"
+ADMIN_PASSWORD = "Passw0rd-of-tests"
+CORS_ORIGIN = "https://studio.example.com"
+
+T = TypeVar("T")
+Metadata = tuple[tuple[str, str], ...]
+
+
+def free_port() -> int:
+    """A port nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def mesh_settings(folder: Path) -> LocalSettings:
+    """Settings of a mesh that shares nothing with another."""
+    return LocalSettings(
+        http_port=free_port(), data_dir=folder, admin_email=ADMIN_EMAIL, admin_password=ADMIN_PASSWORD
+    )
+
+
+@pytest.fixture(scope="session")
+async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
+    """A running mesh."""
+    with pytest.MonkeyPatch.context() as environ:
+        environ.setenv("THMNAYAH_CORS_ORIGINS", CORS_ORIGIN)
+        mesh = Mesh(mesh_settings(tmp_path_factory.mktemp("mesh")), print)
+        try:
+            await mesh.start()
+            yield mesh
+        finally:
+            await mesh.stop()
+
+
+@pytest.fixture(scope="session")
+async def rest(mesh: Mesh) -> AsyncIterator[httpx.AsyncClient]:
+    """REST through the edge, anonymous."""
+    async with httpx.AsyncClient(base_url=f"http://{mesh.address}", timeout=20) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+async def edge(mesh: Mesh) -> AsyncIterator[grpc.aio.Channel]:
+    """gRPC through the edge."""
+    async with grpc.aio.insecure_channel(mesh.address) as channel:
+        yield channel
+
+
+@pytest.fixture(scope="session")
+def auth(edge: grpc.aio.Channel) -> AuthServiceStub:
+    return AuthServiceStub(edge)
+
+
+@pytest.fixture(scope="session")
+def content(edge: grpc.aio.Channel) -> ContentServiceStub:
+    return ContentServiceStub(edge)
+
+
+@pytest.fixture(scope="session")
+def search(edge: grpc.aio.Channel) -> SearchServiceStub:
+    return SearchServiceStub(edge)
+
+
+@pytest.fixture(scope="session")
+async def admin_token(auth: AuthServiceStub) -> str:
+    tokens = await auth.Login(LoginRequest(email=ADMIN_EMAIL, password=ADMIN_PASSWORD), timeout=10)
+    return str(tokens.access_token)
+
+
+@pytest.fixture(scope="session")
+async def sign_in(auth: AuthServiceStub, admin_token: str) -> Callable[..., Awaitable[str]]:
+    """Makes a new user with a role and returns an access token of theirs."""
+
+    async def make(role: str) -> str:
+        email = f"{role}-{secrets.token_hex(6)}@example.com"
+        request = CreateUserRequest(email=email, password=ADMIN_PASSWORD, roles=[role])
+        await auth.CreateUser(request, metadata=bearer(admin_token), timeout=10)
+        tokens = await auth.Login(LoginRequest(email=email, password=ADMIN_PASSWORD), timeout=10)
+        return str(tokens.access_token)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+async def editor_token(sign_in: Callable[..., Awaitable[str]]) -> str:
+    return await sign_in("editor")
+
+
+@pytest.fixture(scope="session")
+async def reader_token(sign_in: Callable[..., Awaitable[str]]) -> str:
+    return await sign_in("reader")
+
+
+@pytest.fixture(scope="session")
+def editor(editor_token: str) -> Metadata:
+    """The metadata of an editor's calls."""
+    return bearer(editor_token)
+
+
+@pytest.fixture(scope="session")
+def reader(reader_token: str) -> Metadata:
+    """The metadata of a reader's calls."""
+    return bearer(reader_token)
+
+
+@pytest.fixture
+async def content_db(mesh: Mesh) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    conn = await asyncpg.connect(mesh.database_url("content"))
+    yield conn
+    await conn.close()
+
+
+@pytest.fixture
+async def search_db(mesh: Mesh) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    conn = await asyncpg.connect(mesh.database_url("search"))
+    yield conn
+    await conn.close()
+
+
+@pytest.fixture
+def word() -> str:
+    """A word that stands in no other test's texts."""
+    return "w" + secrets.token_hex(6)
+
+
+def bearer(token: str) -> Metadata:
+    return (("authorization", f"Bearer {token}"),)
+
+
+async def eventually(
+    attempt: Callable[[], Awaitable[T]], until: Callable[[T], bool] = bool, *, seconds: float = 10
+) -> T:
+    """The first result that `until` accepts; the test fails when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        result = await attempt()
+        if until(result):
+            return result
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s; the last result was {result!r}")
+        await asyncio.sleep(0.05)
