@@ -16,7 +16,9 @@ class Settings(BaseSettings):
     port: int = Field(0, ge=0, le=65535, description="Port of the gRPC server; 0 finds a free one.")
     metrics_port: int = Field(0, ge=0, le=65535, description="Port of the Prometheus metrics; 0 turns them off.")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")
-    otlp_endpoint: str = Field("", description="OpenTelemetry collector (gRPC), such as http://127.0.0.1:4317; empty: no traces.")
+    otlp_endpoint: str = Field(
+        "", description="OpenTelemetry collector (gRPC), such as http://127.0.0.1:4317; empty: no traces."
+    )
     concurrent_calls: int = Field(128, ge=1, description="Calls served at once; more are refused and may be retried.")
     auth_address: str = Field("127.0.0.1:50051", description="host:port of the auth service, for its public keys.")
     drain_seconds: float = Field(5, ge=0, description="Between saying `not serving` and refusing calls, on SIGTERM.")

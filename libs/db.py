@@ -35,6 +35,9 @@ _SESSION = {
 # One of ours at a time migrates a database; the number only has to be the same everywhere.
 _MIGRATION_LOCK = 7_460_100
 
+# A migration that waits for a lock makes every query behind it wait as well: better it fails and runs again.
+MIGRATION_SESSION = ("SET lock_timeout = '2s'", "SET statement_timeout = '60s'")
+
 _log = structlog.get_logger(__name__)
 
 
@@ -128,7 +131,8 @@ async def migrate(url: str, migrations: Path) -> None:
             # Held by the session until the connection closes, through every revision's commit.
             await conn.execute(text(f"SELECT pg_advisory_lock({_MIGRATION_LOCK})"))
             await conn.commit()
-            await conn.execute(text("SET lock_timeout = '2s'"))
+            for statement in MIGRATION_SESSION:
+                await conn.execute(text(statement))
             await conn.commit()
             await conn.run_sync(_upgrade, migrations)
     finally:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import nats
 import structlog
-from google.protobuf.message import Message
 from google.protobuf import symbol_database
+from google.protobuf.message import Message
 from nats.aio.client import Client as NatsClient
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -171,16 +171,14 @@ async def _subscribe(
     return await jetstream.pull_subscribe_bind(consumer=consumer, stream=stream)
 
 
-async def _handle(
-    pool: Pool, consumer: str, messages: Sequence[Msg], handler: Handler
-) -> None:
+async def _handle(pool: Pool, consumer: str, messages: Sequence[Msg], handler: Handler) -> None:
     try:
         await _apply(pool, consumer, messages, handler)
     except Unavailable:
         for message in messages:
             await message.nak(delay=1)
         raise
-    except Exception:
+    except Exception:  # noqa: BLE001 — whatever a handler raises, its event is tried again
         if len(messages) > 1:
             for message in messages:
                 await _handle(pool, consumer, [message], handler)
@@ -192,9 +190,7 @@ async def _handle(
         _handled.labels(consumer, "done").inc(len(messages))
 
 
-async def _apply(
-    pool: Pool, consumer: str, messages: Sequence[Msg], handler: Handler
-) -> None:
+async def _apply(pool: Pool, consumer: str, messages: Sequence[Msg], handler: Handler) -> None:
     events = [event for message in messages if (event := _decode(message)) is not None]
     first = messages[0].headers or {}
     links = [

@@ -43,7 +43,7 @@ class _Reader:
         while position < len(text):
             match = _TOKEN.match(text, position)
             if match is None or match.lastgroup is None:
-                raise _bad(f"cannot be read from {text[position:position + 20]!r} on")
+                raise _bad(f"cannot be read from {text[position : position + 20]!r} on")
             self.tokens.append((match.lastgroup, match[match.lastgroup]))
             position = match.end()
         self.at = 0
@@ -157,7 +157,7 @@ def _time(name: str, value: str) -> datetime:
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None:
-        raise _bad(f"needs an RFC 3339 time for {name}, such as \"2026-01-31T09:00:00Z\"")
+        raise _bad(f'needs an RFC 3339 time for {name}, such as "2026-01-31T09:00:00Z"')
     return moment
 
 

@@ -105,9 +105,7 @@ async def _send_while_leading(conn: Connection, nats: NatsClient, jetstream: Jet
     while True:
         sent = await send_batch(conn, nats, jetstream)
         if loop.time() > purge_after:
-            await conn.execute(
-                "DELETE FROM outbox WHERE sent_time < now() - make_interval(days => $1)", KEPT_DAYS
-            )
+            await conn.execute("DELETE FROM outbox WHERE sent_time < now() - make_interval(days => $1)", KEPT_DAYS)
             purge_after = loop.time() + 3600
         if sent < BATCH:
             await asyncio.sleep(POLL_SECONDS)

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any, cast
 
 import grpc
@@ -61,7 +62,7 @@ _shed = Counter("rpc_shed_total", "Calls refused because too many were being ser
 _ready = Gauge("dependency_ready", "1 while a dependency answers", ["dependency"])
 _log = structlog.get_logger(__name__)
 
-_metadata: ContextVar[Metadata] = ContextVar("metadata", default={})
+_metadata: ContextVar[Metadata] = ContextVar("metadata", default=MappingProxyType({}))
 
 
 def request_header(name: str) -> str:
@@ -226,7 +227,7 @@ def _parser(parse: Any) -> Callable[[bytes], Message | None]:
     def parse_or_none(data: bytes) -> Message | None:
         try:
             return cast("Message", parse(data))
-        except Exception:
+        except Exception:  # noqa: BLE001 — DecodeError is one of several that protobuf raises
             return None
 
     return parse_or_none
@@ -270,7 +271,7 @@ async def serve(
     needs: Mapping[str, Dependency],
     uses: Mapping[str, Dependency] | None = None,
     tasks: Sequence[Task] = (),
-    started: Callable[[int], None] = lambda port: None,
+    started: Callable[[int], None] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return.
 
@@ -294,7 +295,8 @@ async def serve(
     await _check(health, needs, uses or {})
     await server.start()
     _log.info("serving", port=port)
-    started(port)
+    if started is not None:
+        started(port)
 
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -324,11 +326,10 @@ async def serve(
     _log.info("stopped")
 
 
-async def _check(
-    health: HealthServicer, needs: Mapping[str, Dependency], uses: Mapping[str, Dependency]
-) -> None:
+async def _check(health: HealthServicer, needs: Mapping[str, Dependency], uses: Mapping[str, Dependency]) -> None:
     """Set the health of each dependency, by name, and of the server (""), which needs some of them."""
-    answers = dict(zip((*needs, *uses), await asyncio.gather(*map(_answers, (*needs.values(), *uses.values())))))
+    checks = {**needs, **uses}
+    answers = dict(zip(checks, await asyncio.gather(*map(_answers, checks.values())), strict=True))
     for name, answered in answers.items():
         if not answered:
             _log.warning("dependency_away", dependency=name)
@@ -341,7 +342,7 @@ async def _answers(check: Dependency) -> bool:
     try:
         async with asyncio.timeout(CHECK_SECONDS * 2):
             await check()
-    except Exception:
+    except Exception:  # noqa: BLE001 — away is away, for any reason
         return False
     return True
 

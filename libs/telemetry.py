@@ -46,7 +46,9 @@ def start(service: str, settings: Settings) -> None:
     if settings.otlp_endpoint:
         provider = TracerProvider(resource=Resource.create({"service.name": f"thmnayah-{service}"}))
         provider.add_span_processor(
-            BatchSpanProcessor(OTLPSpanExporter(settings.otlp_endpoint, insecure=settings.otlp_endpoint.startswith("http:")))
+            BatchSpanProcessor(
+                OTLPSpanExporter(settings.otlp_endpoint, insecure=settings.otlp_endpoint.startswith("http:"))
+            )
         )
         trace.set_tracer_provider(provider)
         AsyncPGInstrumentor().instrument()  # type: ignore[no-untyped-call]  # the package types only its methods

@@ -12,7 +12,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from google.protobuf import descriptor_pb2, descriptor_pool, duration_pb2, field_mask_pb2, timestamp_pb2
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from protovalidate._gen.buf.validate import validate_pb
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
@@ -76,9 +78,6 @@ def _includes(package: str) -> Path:
 
 
 def _rules_descriptor_set() -> bytes:
-    from google.protobuf import descriptor_pb2, descriptor_pool, duration_pb2, field_mask_pb2, timestamp_pb2
-    from protovalidate._gen.buf.validate import validate_pb
-
     result = descriptor_pb2.FileDescriptorSet()
     for module in (descriptor_pb2, duration_pb2, field_mask_pb2, timestamp_pb2):
         descriptor_pool.Default().FindFileByName(module.DESCRIPTOR.name).CopyToProto(result.file.add())

@@ -12,13 +12,13 @@ import asyncpg
 import grpc
 import httpx
 import pytest
-
-from deploy.local.mesh import Mesh
-from deploy.local.settings import LocalSettings
 from thmnayah.auth.v1.auth_pb2 import CreateUserRequest, LoginRequest
 from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceStub
 from thmnayah.content.v1.content_pb2_grpc import ContentServiceStub
 from thmnayah.search.v1.search_pb2_grpc import SearchServiceStub
+
+from deploy.local.mesh import Mesh
+from deploy.local.settings import LocalSettings
 
 ADMIN_EMAIL = "admin@example.com"
 ADMIN_PASSWORD = "Passw0rd-of-tests"
@@ -37,9 +37,7 @@ def free_port() -> int:
 
 def mesh_settings(folder: Path) -> LocalSettings:
     """Settings of a mesh that shares nothing with another."""
-    return LocalSettings(
-        http_port=free_port(), data_dir=folder, admin_email=ADMIN_EMAIL, admin_password=ADMIN_PASSWORD
-    )
+    return LocalSettings(http_port=free_port(), data_dir=folder, admin_email=ADMIN_EMAIL, admin_password=ADMIN_PASSWORD)
 
 
 @pytest.fixture(scope="session")

@@ -62,7 +62,9 @@ def _welcome(mesh: Mesh, seconds: float) -> None:
 
 def main() -> int:
     # The services read the environment alone, so `.env` becomes part of it here.
-    os.environ.update({name: value for name, value in dotenv_values(".env").items() if value and name not in os.environ})
+    os.environ.update(
+        {name: value for name, value in dotenv_values(".env").items() if value and name not in os.environ}
+    )
     try:
         settings = LocalSettings()
     except ValidationError as error:

@@ -100,7 +100,8 @@ class Mesh:
         self._take_folder()
         self._sockets = Path(tempfile.mkdtemp(prefix="thmnayah-"))
         self._ports = _free_ports(
-            *("postgresql", "valkey", "nats", *SERVICES, "gateway"), *(f"{name}-metrics" for name in (*SERVICES, "gateway"))
+            *("postgresql", "valkey", "nats", *SERVICES, "gateway"),
+            *(f"{name}-metrics" for name in (*SERVICES, "gateway")),
         )
         components = []
         if not self.settings.postgres_url.get_secret_value():
@@ -111,7 +112,9 @@ class Mesh:
             components.append(self._nats())
         await self.supervisor.start(*components)
         await self._create_databases()
-        await asyncio.gather(self._prepare_auth(), *(self.supervisor.run(self._service(name, "migrate")) for name in SERVICES[1:]))
+        await asyncio.gather(
+            self._prepare_auth(), *(self.supervisor.run(self._service(name, "migrate")) for name in SERVICES[1:])
+        )
         await self.supervisor.start(*(self._service(name) for name in (*SERVICES, "gateway")))
         await self.supervisor.start(await self._envoy())
         if self.new_admin:
@@ -164,9 +167,13 @@ class Mesh:
         try:
             self._secrets = json.loads(path.read_text()) if path.exists() else {}
         except (OSError, ValueError) as error:
-            raise NotStarted(f"{path} cannot be read ({error}); restore it: the databases' passwords are in it") from None
+            raise NotStarted(
+                f"{path} cannot be read ({error}); restore it: the databases' passwords are in it"
+            ) from None
         if not self._secrets and (self.data / "postgresql").exists():
-            raise NotStarted(f"{path} is gone, and with it the passwords of {self.data}; restore it or move the folder away")
+            raise NotStarted(
+                f"{path} is gone, and with it the passwords of {self.data}; restore it or move the folder away"
+            )
         for name in ("postgresql", "valkey", "nats", *(f"thmnayah_{service}" for service in SERVICES)):
             self._secrets.setdefault(name, secrets.token_urlsafe(24))
         self._secrets.setdefault("secret_key", base64.b64encode(secrets.token_bytes(32)).decode())
@@ -287,7 +294,9 @@ class Mesh:
         try:
             for service in SERVICES:
                 name = f"thmnayah_{service}"
-                verb = "ALTER" if await conn.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", name) else "CREATE"
+                verb = (
+                    "ALTER" if await conn.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", name) else "CREATE"
+                )
                 await conn.execute(f"{verb} ROLE {name} LOGIN PASSWORD '{self._secrets[name]}'")
                 if not await conn.fetchval("SELECT true FROM pg_database WHERE datname = $1", name):
                     # STRATEGY file_copy would be slower here: the template is small and already in memory.

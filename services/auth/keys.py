@@ -80,9 +80,7 @@ async def ensure(conn: Connection, secret_key: bytes) -> Signer:
 async def key_set(conn: Connection) -> JsonWebKeySet:
     """The public halves, the newest first."""
     rows = await conn.fetch("SELECT kid, public FROM signing_keys ORDER BY create_time DESC")
-    return JsonWebKeySet(
-        keys=[JsonWebKey(use="sig", alg=ALGORITHM, kid=row["kid"], **row["public"]) for row in rows]
-    )
+    return JsonWebKeySet(keys=[JsonWebKey(use="sig", alg=ALGORITHM, kid=row["kid"], **row["public"]) for row in rows])
 
 
 def _seal(private_key: ec.EllipticCurvePrivateKey, secret_key: bytes, kid: str) -> bytes:

@@ -86,5 +86,5 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
             access_token=self.signer.sign(user, session_id, life_seconds=seconds),
             refresh_token=refresh_token,
             expires_in=seconds,
-            token_type="Bearer",
+            token_type="Bearer",  # noqa: S106 — the scheme of RFC 6750, no secret
         )

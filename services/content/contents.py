@@ -51,7 +51,9 @@ async def create(conn: Connection, content: Content, *, created_by: str) -> Cont
     """Store a new draft."""
     await _check_locales(conn, content)
     content_id = str(uuid_utils.uuid7())
-    values = {field: {locale: text.nfc(value) for locale, value in getattr(content, field).items()} for field in LOCALISED}
+    values = {
+        field: {locale: text.nfc(value) for locale, value in getattr(content, field).items()} for field in LOCALISED
+    }
     values["slug"] = await _claim_slugs(conn, content_id, content.type, values["slug"], values["title"])
     try:
         row = await fetch_one(
@@ -420,7 +422,8 @@ async def _claim_slugs(
             derived = text.slug(titles[locale], max_length=100) or kind
             wanted[locale] = [derived, f"{derived}-{content_id[-12:]}"]
     await conn.execute(
-        "DELETE FROM slugs WHERE content_id = $1 AND (locale, slug) NOT IN (SELECT * FROM unnest($2::text[], $3::text[]))",
+        "DELETE FROM slugs WHERE content_id = $1"
+        " AND (locale, slug) NOT IN (SELECT * FROM unnest($2::text[], $3::text[]))",
         content_id,
         list(wanted),
         [choices[0] for choices in wanted.values()],

@@ -1,6 +1,5 @@
 """ContentService: each RPC's transaction, its function and its event."""
 
-
 from thmnayah.content.v1 import content_pb2, content_pb2_grpc
 from thmnayah.content.v1.content_pb2 import Content
 
@@ -58,9 +57,7 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
 
     async def PublishContent(self, request: content_pb2.PublishContentRequest, context: Context) -> Content:
         async with transaction(self.db) as conn:
-            content, shown = await contents.publish(
-                conn, request.id, locales=request.locales, etag=_etag(request.etag)
-            )
+            content, shown = await contents.publish(conn, request.id, locales=request.locales, etag=_etag(request.etag))
             if shown is not None:
                 await outbox.add(conn, content_pb2.ContentPublished(content=shown), about=content.id)
         return await _tagged(content, context)
@@ -77,9 +74,7 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
     async def DeleteContent(self, request: content_pb2.DeleteContentRequest, context: Context) -> Content:
         async with transaction(self.db) as conn:
             content = await contents.delete(conn, request.id, etag=_etag(request.etag))
-            gone = Content(
-                id=content.id, type=content.type, version=content.version, delete_time=content.delete_time
-            )
+            gone = Content(id=content.id, type=content.type, version=content.version, delete_time=content.delete_time)
             await outbox.add(conn, content_pb2.ContentDeleted(content=gone), about=content.id)
         return content
 

@@ -153,7 +153,9 @@ def _public(settings: GatewaySettings) -> Json:
             ),
             _jwt_authn(),
             _extension(
-                "envoy.filters.http.buffer", "envoy.extensions.filters.http.buffer.v3.Buffer", max_request_bytes=BODY_BYTES
+                "envoy.filters.http.buffer",
+                "envoy.extensions.filters.http.buffer.v3.Buffer",
+                max_request_bytes=BODY_BYTES,
             ),
             _transcoder([service.full_name for service in contracts.services()]),
             _ROUTER,
@@ -214,7 +216,9 @@ def _grpc_routes(rpcs: list[contracts.Rpc]) -> list[Json]:
                 **({} if rpc.has_side_effects else {"retry_policy": _RETRY}),
             },
             # Messages are bounded by the services, and buffering would break streams.
-            "typed_per_filter_config": {"envoy.filters.http.buffer": {"@type": _TYPE + _BUFFER_ROUTE, "disabled": True}},
+            "typed_per_filter_config": {
+                "envoy.filters.http.buffer": {"@type": _TYPE + _BUFFER_ROUTE, "disabled": True}
+            },
         }
         for rpc in rpcs
     ]
@@ -407,15 +411,17 @@ def _camel(name: str) -> str:
 
 def _regex(path: str) -> str:
     """A path of the contract as an RE2 expression."""
-    return "".join(
-        "[^/:]+" if part.startswith("{") else re.escape(part) for part in re.split(r"({[^}]+})", path)
-    )
+    return "".join("[^/:]+" if part.startswith("{") else re.escape(part) for part in re.split(r"({[^}]+})", path))
 
 
 def _lua_pattern(path: str) -> str:
     """The same as a Lua pattern; a slash at the end is one the transcoder overlooks too."""
     parts = re.split(r"({[^}]+})", path)
-    return "^" + "".join("[^/:]+" if part.startswith("{") else re.sub(r"([^\w/:])", r"%\1", part) for part in parts) + "/?$"
+    return (
+        "^"
+        + "".join("[^/:]+" if part.startswith("{") else re.sub(r"([^\w/:])", r"%\1", part) for part in parts)
+        + "/?$"
+    )
 
 
 def _service_cluster(name: str, address: str) -> Json:
@@ -516,8 +522,16 @@ _ACCESS_LOG = {
     "filter": {
         "or_filter": {
             "filters": [
-                {"status_code_filter": {"comparison": {"op": "GE", "value": {"default_value": 500, "runtime_key": "edge.log_status"}}}},
-                {"duration_filter": {"comparison": {"op": "GE", "value": {"default_value": 1000, "runtime_key": "edge.log_ms"}}}},
+                {
+                    "status_code_filter": {
+                        "comparison": {"op": "GE", "value": {"default_value": 500, "runtime_key": "edge.log_status"}}
+                    }
+                },
+                {
+                    "duration_filter": {
+                        "comparison": {"op": "GE", "value": {"default_value": 1000, "runtime_key": "edge.log_ms"}}
+                    }
+                },
             ]
         }
     },

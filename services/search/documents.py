@@ -137,9 +137,7 @@ async def _replace(conn: Connection, old: Sequence[Record], new: Sequence[Conten
 
 
 def _term_counts(content: Content, locale: str) -> Counter[str]:
-    return Counter(
-        term for field in TEXTS for term, _, _ in analysis.terms(getattr(content, field).get(locale, ""))
-    )
+    return Counter(term for field in TEXTS for term, _, _ in analysis.terms(getattr(content, field).get(locale, "")))
 
 
 async def _term_ids(conn: Connection, pairs: Collection[tuple[str, str]]) -> dict[tuple[str, str], int]:

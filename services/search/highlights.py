@@ -24,7 +24,9 @@ def find(content: Content, terms: Collection[str], locale: str) -> list[Highligh
     best: list[tuple[str, str, list[_Match]]] = []
     covered = 0
     for each in [locale] if locale else sorted(content.locales):
-        matches = [(field, text, _matches(text, terms)) for field in TEXTS if (text := getattr(content, field).get(each))]
+        matches = [
+            (field, text, _matches(text, terms)) for field in TEXTS if (text := getattr(content, field).get(each))
+        ]
         found = len({term for _, _, hits in matches for term, _, _ in hits})
         if found > covered:
             best, covered, chosen = matches, found, each
@@ -53,7 +55,12 @@ def _piece(text: str, matches: list[_Match]) -> str:
     at = start
     for _, begin, stop in matches:
         if begin >= start and stop <= end:
-            parts += [html.escape(text[at:begin], quote=False), "<mark>", html.escape(text[begin:stop], quote=False), "</mark>"]
+            parts += [
+                html.escape(text[at:begin], quote=False),
+                "<mark>",
+                html.escape(text[begin:stop], quote=False),
+                "</mark>",
+            ]
             at = stop
     parts.append(html.escape(text[at:end], quote=False))
     return "".join(parts) + ("…" if end < len(text) else "")

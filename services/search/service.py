@@ -1,6 +1,5 @@
 """SearchService: each RPC's query and its reply."""
 
-
 from thmnayah.search.v1 import search_pb2, search_pb2_grpc
 
 from libs.db import Pool, connection
