@@ -199,7 +199,7 @@ def _description(violation: Any) -> str:
     """What is wrong, in words where the rule is a pattern of what may not stand in a text."""
     if violation.rule_id == "string.pattern" and "`^[^" in violation.message:
         return "must not hold control characters" + (" or direction marks" if "202A" in violation.message else "")
-    return violation.message or violation.rule_id
+    return str(violation.message or violation.rule_id)
 
 
 def _path(path: Any) -> str:

@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import asyncpg
 import grpc
@@ -23,6 +23,13 @@ from deploy.local.settings import LocalSettings
 ADMIN_EMAIL = "admin@example.com"
 ADMIN_PASSWORD = "Passw0rd-of-tests"
 CORS_ORIGIN = "https://studio.example.com"
+
+if TYPE_CHECKING:  # the typed faces of the stubs exist for the type checker alone
+    from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceAsyncStub as AuthStub
+    from thmnayah.content.v1.content_pb2_grpc import ContentServiceAsyncStub as ContentStub
+    from thmnayah.search.v1.search_pb2_grpc import SearchServiceAsyncStub as SearchStub
+else:
+    AuthStub, ContentStub, SearchStub = AuthServiceStub, ContentServiceStub, SearchServiceStub
 
 T = TypeVar("T")
 Metadata = tuple[tuple[str, str], ...]
@@ -68,28 +75,28 @@ async def edge(mesh: Mesh) -> AsyncIterator[grpc.aio.Channel]:
 
 
 @pytest.fixture(scope="session")
-def auth(edge: grpc.aio.Channel) -> AuthServiceStub:
+def auth(edge: grpc.aio.Channel) -> AuthStub:
     return AuthServiceStub(edge)
 
 
 @pytest.fixture(scope="session")
-def content(edge: grpc.aio.Channel) -> ContentServiceStub:
+def content(edge: grpc.aio.Channel) -> ContentStub:
     return ContentServiceStub(edge)
 
 
 @pytest.fixture(scope="session")
-def search(edge: grpc.aio.Channel) -> SearchServiceStub:
+def search(edge: grpc.aio.Channel) -> SearchStub:
     return SearchServiceStub(edge)
 
 
 @pytest.fixture(scope="session")
-async def admin_token(auth: AuthServiceStub) -> str:
+async def admin_token(auth: AuthStub) -> str:
     tokens = await auth.Login(LoginRequest(email=ADMIN_EMAIL, password=ADMIN_PASSWORD), timeout=10)
     return str(tokens.access_token)
 
 
 @pytest.fixture(scope="session")
-async def sign_in(auth: AuthServiceStub, admin_token: str) -> Callable[..., Awaitable[str]]:
+async def sign_in(auth: AuthStub, admin_token: str) -> Callable[..., Awaitable[str]]:
     """Makes a new user with a role and returns an access token of theirs."""
 
     async def make(role: str) -> str:

@@ -106,7 +106,9 @@ class Supervisor:
                     stdout=log if stdout is None else stdout,
                     stderr=log,
                     env={**os.environ, **part.environ},
-                    **({"user": part.user, "group": part.user, "extra_groups": []} if part.user else {}),
+                    user=part.user,
+                    group=part.user,
+                    extra_groups=[] if part.user else None,
                     # Ctrl-C in the terminal is for us alone: we stop the parts in their order.
                     start_new_session=True,
                     preexec_fn=_die_with_parent if sys.platform == "linux" else None,
