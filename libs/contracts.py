@@ -9,6 +9,7 @@ from pathlib import Path
 from google.api import annotations_pb2, http_pb2
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+
 from thmnayah.api.v1 import annotations_pb2 as thmnayah_annotations
 from thmnayah.auth.v1 import auth_pb2
 from thmnayah.content.v1 import content_pb2

@@ -59,6 +59,7 @@ async def connect(url: str, *, service: str, size: int = 16) -> Pool:
         command_timeout=COMMAND_SECONDS,
         timeout=5,
         init=_prepare,
+        reset=_keep,
         server_settings={"application_name": f"thmnayah-{service}", **_SESSION},
     )
     row = await pool.fetchrow(
@@ -163,6 +164,10 @@ def _upgrade(conn: SyncConnection, migrations: Path) -> None:
 
 async def _prepare(conn: Any) -> None:
     await conn.set_type_codec("jsonb", encoder=_to_json, decoder=json.loads, schema="pg_catalog")
+
+
+async def _keep(_conn: Any) -> None:
+    """Nothing here changes a session's state but the relay, which puts its lock back: no query to reset it."""
 
 
 def _to_json(value: object) -> str:

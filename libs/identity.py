@@ -12,10 +12,10 @@ from typing import Self
 import grpc
 import jwt
 import structlog
-from thmnayah.auth.v1.auth_pb2 import GetJwksRequest, JsonWebKeySet
-from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceStub
 
 from libs.errors import Forbidden, Unauthenticated, Unavailable
+from thmnayah.auth.v1.auth_pb2 import GetJwksRequest, JsonWebKeySet
+from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceStub
 
 AUDIENCE = "thmnayah"
 ISSUER = "https://auth.thmnayah"

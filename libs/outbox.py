@@ -20,11 +20,11 @@ from nats.errors import Error as NatsError
 from nats.js.client import JetStreamContext
 from nats.js.errors import APIError
 from prometheus_client import Counter, Gauge
-from thmnayah.api.v1 import annotations_pb2
 
 from libs import db, telemetry
 from libs.db import Connection, Pool, Record
 from libs.errors import Unavailable
+from thmnayah.api.v1 import annotations_pb2
 
 # Each service's first migration makes its outbox with this; it never changes, later ones alter it.
 CREATE_TABLE = """
@@ -91,9 +91,12 @@ async def relay(pool: Pool, nats: NatsClient) -> None:
     while True:
         try:
             async with db.connection(pool) as conn:
-                # Released with the connection, however this ends.
                 if await conn.fetchval("SELECT pg_try_advisory_lock($1)", _RELAY_LOCK):
-                    await _send_while_leading(conn, nats, jetstream)
+                    try:
+                        await _send_while_leading(conn, nats, jetstream)
+                    finally:
+                        if not conn.is_closed():  # a connection that is gone took its lock along
+                            await conn.execute("SELECT pg_advisory_unlock($1)", _RELAY_LOCK)
         except (Unavailable, NatsError, TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             _log.warning("relay_interrupted", error=type(error).__name__)
         await asyncio.sleep(1)

@@ -10,7 +10,7 @@ import signal
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, cast
@@ -248,7 +248,9 @@ def _language(metadata: Metadata) -> str:
     return best
 
 
-def _span(name: str, metadata: Metadata) -> AbstractContextManager[trace.Span]:
+def _span(name: str, metadata: Metadata) -> AbstractContextManager[object]:
+    if not telemetry.tracing() and "traceparent" not in metadata:
+        return nullcontext()  # nobody looks: a span costs as much as validation and routing together
     return telemetry.tracer.start_as_current_span(
         name.lstrip("/"), context=telemetry.incoming_context(metadata), kind=trace.SpanKind.SERVER
     )
@@ -358,7 +360,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 def channel(address: str) -> grpc.aio.Channel:
     """A channel to another service, which retries on UNAVAILABLE what may be repeated."""
-    return grpc.aio.insecure_channel(address, options=[("grpc.service_config", _SERVICE_CONFIG)])
+    return grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
 
 
 _SERVICE_CONFIG = json.dumps(
@@ -382,3 +384,6 @@ _SERVICE_CONFIG = json.dumps(
         "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
     }
 )
+
+# Without a bound, a channel waits up to two minutes before it looks for a service that was away.
+_CHANNEL_OPTIONS = [("grpc.service_config", _SERVICE_CONFIG), ("grpc.max_reconnect_backoff_ms", 1000)]

@@ -54,6 +54,11 @@ def start(service: str, settings: Settings) -> None:
         AsyncPGInstrumentor().instrument()  # type: ignore[no-untyped-call]  # the package types only its methods
 
 
+def tracing() -> bool:
+    """Whether spans go anywhere."""
+    return isinstance(trace.get_tracer_provider(), TracerProvider)
+
+
 def stop() -> None:
     """Send what is still held back."""
     provider = trace.get_tracer_provider()

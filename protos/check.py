@@ -1,4 +1,4 @@
-"""Lint, format and breaking-change check of the contracts, without a network: python protos/check.py [REVISION].
+"""Lint, format and breaking-change check of the contracts, without a network: python -m protos.check [REVISION].
 
 buf reads the compiled descriptors, so it need not fetch what they import. Given a revision (a tag, a
 commit), the contracts must still serve the clients of those that stood there.
@@ -12,7 +12,7 @@ import tempfile
 from io import BytesIO
 from pathlib import Path
 
-from build import DESCRIPTORS, PROTOS, ROOT, STUBS, compile_protos
+from protos.build import DESCRIPTORS, PROTOS, ROOT, STUBS, compile_protos
 
 BUF = shutil.which("buf", path=str(Path(sys.executable).parent)) or "buf"
 OURS = ["--config", str(ROOT / "buf.yaml"), "--path", "thmnayah"]

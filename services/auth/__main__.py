@@ -13,12 +13,12 @@ from pathlib import Path
 
 import structlog
 from pydantic import Field, SecretStr, field_validator
-from thmnayah.auth.v1 import auth_pb2, auth_pb2_grpc
 
 from libs import config, db, errors, events, identity, outbox, rpc, telemetry
 from services.auth import keys, sessions, users
 from services.auth.passwords import Passwords
 from services.auth.service import AuthService
+from thmnayah.auth.v1 import auth_pb2, auth_pb2_grpc
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 FORGET_SECONDS = 3600

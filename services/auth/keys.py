@@ -13,10 +13,10 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from thmnayah.auth.v1.auth_pb2 import JsonWebKey, JsonWebKeySet, User
 
 from libs.db import Connection
 from libs.identity import ALGORITHM, AUDIENCE, ISSUER, TOKEN_TYPE
+from thmnayah.auth.v1.auth_pb2 import JsonWebKey, JsonWebKeySet, User
 
 _LOCK = 7_460_300
 

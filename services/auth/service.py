@@ -3,7 +3,6 @@
 from datetime import timedelta
 
 from google.protobuf.empty_pb2 import Empty
-from thmnayah.auth.v1 import auth_pb2, auth_pb2_grpc
 
 from libs import outbox
 from libs.db import Pool, connection, transaction
@@ -12,6 +11,7 @@ from libs.identity import caller
 from libs.rpc import Context
 from services.auth import keys, sessions, users
 from services.auth.passwords import Passwords
+from thmnayah.auth.v1 import auth_pb2, auth_pb2_grpc
 
 
 class AuthService(auth_pb2_grpc.AuthServiceServicer):

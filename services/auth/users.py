@@ -5,12 +5,12 @@ from datetime import datetime
 
 import uuid_utils
 from google.protobuf.timestamp_pb2 import Timestamp
-from thmnayah.auth.v1.auth_pb2 import CreateUserRequest, User
 
 from libs import text
 from libs.db import Connection, Record
 from libs.errors import AlreadyExists, InvalidArgument
 from libs.identity import ROLES, token_invalid
+from thmnayah.auth.v1.auth_pb2 import CreateUserRequest, User
 
 _COLUMNS = "id, email, display_name, roles, create_time"
 

@@ -4,33 +4,47 @@ import asyncio
 import sys
 from pathlib import Path
 
-from thmnayah.content.v1 import content_pb2_grpc
+from pydantic import Field, SecretStr
 
-from libs import config, db, events, identity, outbox, rpc, telemetry
+from libs import cache, config, db, events, identity, outbox, rpc, telemetry
 from services.content.service import ContentService
+from thmnayah.content.v1 import content_pb2_grpc
+from thmnayah.content.v1.content_pb2 import Content
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+CHANGED = ("content.published", "content.unpublished", "content.deleted")
 
 
-async def serve(settings: config.StoreSettings) -> None:
+class Settings(config.StoreSettings):
+    """Settings of the content service."""
+
+    redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Where Redis or Valkey is.")
+    cache_bytes: int = Field(32 * 1024 * 1024, ge=0, description="How much of what is published a process keeps.")
+
+
+async def serve(settings: Settings) -> None:
     pool = await db.connect(settings.database_url.get_secret_value(), service="content", size=settings.pool_size)
     nats = await events.connect(settings.nats_url.get_secret_value(), service="content")
+    redis = cache.connect(settings.redis_url.get_secret_value())
     await events.ensure_stream(nats, "content")
+    published = cache.Cache("content", redis, nats, parse=Content.FromString, size_bytes=settings.cache_bytes)
+    servicer = ContentService(pool, published)
     async with rpc.channel(settings.auth_address) as auth:
         await rpc.serve(
             settings,
             verifier=identity.Verifier.asking(auth),
-            register=lambda server: content_pb2_grpc.add_ContentServiceServicer_to_server(ContentService(pool), server),
+            register=lambda server: content_pb2_grpc.add_ContentServiceServicer_to_server(servicer, server),
             needs={"postgresql": lambda: db.ping(pool)},
-            uses={"nats": lambda: events.ping(nats)},
-            tasks=[lambda: outbox.relay(pool, nats)],
+            uses={"nats": lambda: events.ping(nats), "valkey": lambda: cache.ping(redis)},
+            tasks=[lambda: outbox.relay(pool, nats), lambda: published.follow(CHANGED)],
         )
+    await redis.aclose()
     await nats.close()
     await pool.close()
 
 
 def main() -> None:
-    settings = config.StoreSettings.load()
+    settings = Settings.load()
     telemetry.start("content", settings)
     if sys.argv[1:] == ["migrate"]:
         asyncio.run(db.migrate(settings.database_url.get_secret_value(), MIGRATIONS))

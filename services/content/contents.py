@@ -8,11 +8,11 @@ from typing import Any
 import asyncpg
 import uuid_utils
 from google.protobuf.timestamp_pb2 import Timestamp
-from thmnayah.content.v1.content_pb2 import Content
 
 from libs import filters, paging, text
 from libs.db import Connection, Record, fetch_one
 from libs.errors import AlreadyExists, Conflict, FailedPrecondition, InvalidArgument, NotFound
+from thmnayah.content.v1.content_pb2 import Content
 
 # Text that is kept for each locale, and the columns of `contents` that hold it.
 LOCALISED = ("slug", "title", "description", "body")

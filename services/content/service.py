@@ -1,13 +1,13 @@
 """ContentService: each RPC's transaction, its function and its event."""
 
-from thmnayah.content.v1 import content_pb2, content_pb2_grpc
-from thmnayah.content.v1.content_pb2 import Content
-
 from libs import outbox, rpc
+from libs.cache import Cache
 from libs.db import Pool, connection, transaction
 from libs.identity import caller
 from libs.rpc import Context
 from services.content import contents
+from thmnayah.content.v1 import content_pb2, content_pb2_grpc
+from thmnayah.content.v1.content_pb2 import Content
 
 READ_DRAFTS = "content.read_drafts"
 
@@ -15,8 +15,12 @@ READ_DRAFTS = "content.read_drafts"
 class ContentService(content_pb2_grpc.ContentServiceServicer):
     """The servicer of thmnayah.content.v1.ContentService, where each RPC is described."""
 
-    def __init__(self, db: Pool) -> None:
+    def __init__(self, db: Pool, published: Cache[Content]) -> None:
+        """Args:
+        published: what readers see of an item, by its id.
+        """
         self.db = db
+        self.published = published
 
     async def CreateContent(self, request: content_pb2.CreateContentRequest, context: Context) -> Content:
         async with transaction(self.db) as conn:
@@ -25,10 +29,14 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
         return await _tagged(content, context)
 
     async def GetContent(self, request: content_pb2.GetContentRequest, context: Context) -> Content:
-        read = contents.get_draft if _sees_drafts(request.view) else contents.get_published
+        if not _sees_drafts(request.view):
+            return await _tagged(await self.published.get(request.id, lambda: self._published(request.id)), context)
         async with connection(self.db) as conn:
-            content = await read(conn, request.id)
-        return await _tagged(content, context)
+            return await _tagged(await contents.get_draft(conn, request.id), context)
+
+    async def _published(self, content_id: str) -> Content:
+        async with connection(self.db) as conn:
+            return await contents.get_published(conn, content_id)
 
     async def ListContents(
         self, request: content_pb2.ListContentsRequest, context: Context
@@ -60,6 +68,7 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
             content, shown = await contents.publish(conn, request.id, locales=request.locales, etag=_etag(request.etag))
             if shown is not None:
                 await outbox.add(conn, content_pb2.ContentPublished(content=shown), about=content.id)
+        await self.published.empty([content.id])
         return await _tagged(content, context)
 
     async def UnpublishContent(self, request: content_pb2.UnpublishContentRequest, context: Context) -> Content:
@@ -69,6 +78,7 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
             )
             if shown is not None:
                 await outbox.add(conn, content_pb2.ContentUnpublished(content=shown), about=content.id)
+        await self.published.empty([content.id])
         return await _tagged(content, context)
 
     async def DeleteContent(self, request: content_pb2.DeleteContentRequest, context: Context) -> Content:
@@ -76,6 +86,7 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
             content = await contents.delete(conn, request.id, etag=_etag(request.etag))
             gone = Content(id=content.id, type=content.type, version=content.version, delete_time=content.delete_time)
             await outbox.add(conn, content_pb2.ContentDeleted(content=gone), about=content.id)
+        await self.published.empty([content.id])
         return content
 
 

@@ -7,6 +7,7 @@ from google.api.httpbody_pb2 import HttpBody
 
 from libs.errors import NotFound
 
+# Only files from here, none of them inline: a text in the document cannot become a script.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'"

@@ -166,6 +166,10 @@ def _public(settings: GatewaySettings) -> Json:
                 {
                     "name": "edge",
                     "domains": ["*"],
+                    "response_headers_to_add": [
+                        {"header": {"key": name, "value": value}, "append_action": "ADD_IF_ABSENT"}
+                        for name, value in _RESPONSE_HEADERS.items()
+                    ],
                     "typed_per_filter_config": {"envoy.filters.http.cors": _cors(settings.cors_origins)},
                     "routes": [*_grpc_routes(public_rpcs()), *_rest_routes()],
                 }
@@ -410,8 +414,9 @@ def _camel(name: str) -> str:
 
 
 def _regex(path: str) -> str:
-    """A path of the contract as an RE2 expression."""
-    return "".join("[^/:]+" if part.startswith("{") else re.escape(part) for part in re.split(r"({[^}]+})", path))
+    """A path of the contract as an RE2 expression; a slash at the end is one the transcoder overlooks too."""
+    parts = re.split(r"({[^}]+})", path)
+    return "".join("[^/:]+" if part.startswith("{") else re.escape(part) for part in parts) + "/?"
 
 
 def _lua_pattern(path: str) -> str:
@@ -483,6 +488,12 @@ def _extension(name: str, kind: str, **config: Any) -> Json:
     return {"name": name, "typed_config": {"@type": _TYPE + kind, **config}}
 
 
+_RESPONSE_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "content-security-policy": "frame-ancestors 'none'",
+    # The same address answers an editor and a reader differently.
+    "vary": "authorization, accept-language",
+}
 _MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _BUFFER_ROUTE = "envoy.extensions.filters.http.buffer.v3.BufferPerRoute"
 _ROUTER = _extension(

@@ -340,6 +340,8 @@ _FORMATS = {
     "uuid": "uuid",
 }
 
+_PARTIAL = "No field is required in a PATCH."
+
 # Rules about the parts of a list or a map; the names of an object are strings.
 _PARTS = {"items": "items", "keys": "propertyNames", "values": "additionalProperties"}
 
@@ -391,7 +393,9 @@ class _Schemas:
     def _object(self, message: Descriptor, without: Iterable[str] = ()) -> Json:
         fields = [field for field in message.fields if field.name not in without]
         said = [self._comments.get(message.full_name, ""), *_message_rules(message, without=without), *_oneofs(message)]
-        schema: Json = {"type": "object", "description": "\n\n".join(filter(None, said))}
+        schema: Json = {"type": "object"}
+        if any(said):
+            schema["description"] = "\n\n".join(filter(None, said))
         required = [field.json_name for field in fields if _is_required(field)]
         if required:
             schema["required"] = required
@@ -400,8 +404,7 @@ class _Schemas:
     def _partial(self, message: Descriptor) -> Json:
         schema = self._object(message)
         schema.pop("required", None)
-        schema["description"] += "\n\nNo field is required in a PATCH."
-        return schema
+        return schema | {"description": "\n\n".join(filter(None, [schema.get("description"), _PARTIAL]))}
 
     def _enum(self, enum: EnumDescriptor) -> Json:
         values = [

@@ -9,13 +9,13 @@ from typing import Any
 import grpc
 from google.api.httpbody_pb2 import HttpBody
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from thmnayah.gateway.v1 import gateway_pb2, gateway_pb2_grpc
-from thmnayah.gateway.v1.gateway_pb2 import Health
 
 from libs import contracts
 from libs.errors import Unavailable
 from libs.rpc import Context
 from services.gateway import docs, openapi
+from thmnayah.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from thmnayah.gateway.v1.gateway_pb2 import Health
 
 CHECK_SECONDS = 1.0
 
@@ -65,4 +65,4 @@ async def _state(service: grpc.aio.Channel) -> str:
         answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=CHECK_SECONDS)
     except grpc.aio.AioRpcError as error:
         return error.code().name
-    return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))

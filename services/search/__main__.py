@@ -4,11 +4,10 @@ import asyncio
 import sys
 from pathlib import Path
 
-from thmnayah.search.v1 import search_pb2_grpc
-
 from libs import config, db, events, identity, rpc, telemetry
 from services.search import documents
 from services.search.service import SearchService
+from thmnayah.search.v1 import search_pb2_grpc
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 SUBJECTS = ("content.published", "content.unpublished", "content.deleted")

@@ -6,12 +6,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 
-from thmnayah.content.v1.content_pb2 import Content
-
 from libs import filters, paging
 from libs.db import Connection, Record
 from libs.events import Event
 from services.search import analysis
+from thmnayah.content.v1.content_pb2 import Content
 
 # The BM25 of Robertson and Zaragoza, "The Probabilistic Relevance Framework", 2009, with its usual constants.
 K1 = 1.2

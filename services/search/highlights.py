@@ -3,11 +3,10 @@
 import html
 from collections.abc import Collection
 
-from thmnayah.content.v1.content_pb2 import Content
-from thmnayah.search.v1.search_pb2 import Highlight
-
 from services.search import analysis
 from services.search.documents import TEXTS
+from thmnayah.content.v1.content_pb2 import Content
+from thmnayah.search.v1.search_pb2 import Highlight
 
 LENGTH = 240  # of a piece, in code points
 MOST = 3

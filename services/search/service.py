@@ -1,10 +1,9 @@
 """SearchService: each RPC's query and its reply."""
 
-from thmnayah.search.v1 import search_pb2, search_pb2_grpc
-
 from libs.db import Pool, connection
 from libs.rpc import Context
 from services.search import analysis, documents, highlights
+from thmnayah.search.v1 import search_pb2, search_pb2_grpc
 
 
 class SearchService(search_pb2_grpc.SearchServiceServicer):

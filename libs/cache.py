@@ -1,0 +1,194 @@
+"""What may be served without asking the database, and how an event empties it.
+
+A value is looked for in this process, then in Valkey, then in the database. Whoever changes it says
+`empty`; every process hears the event and does so too. Valkey may be away at any time: that costs speed.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Generic, Protocol, TypeVar
+
+import structlog
+from nats.aio.client import Client as NatsClient
+from nats.aio.msg import Msg
+from prometheus_client import Counter
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+# The floor under the events: longer than this nothing is believed without asking again.
+LOCAL_SECONDS = 60.0
+VALKEY_SECONDS = 600
+# How long an emptied key takes no value: a reader who asked the database before the change is done by then.
+EMPTIED_SECONDS = 10
+VALKEY_TIMEOUT_SECONDS = 0.1
+# After an error Valkey is left alone for so long.
+PAUSE_SECONDS = 1.0
+
+_EMPTIED = b""
+
+_requests = Counter("cache_requests_total", "Look-ups, by where they were answered", ["cache", "layer"])
+_log = structlog.get_logger(__name__)
+
+
+class Message(Protocol):
+    """A protobuf message."""
+
+    def SerializeToString(self) -> bytes: ...  # noqa: N802 — protobuf's name
+
+    def ByteSize(self) -> int: ...  # noqa: N802 — protobuf's name
+
+
+T = TypeVar("T", bound=Message)
+
+
+def connect(url: str) -> Redis:
+    """A client that gives up quickly: a slow cache is worse than none."""
+    return Redis.from_url(
+        url, socket_timeout=VALKEY_TIMEOUT_SECONDS, socket_connect_timeout=VALKEY_TIMEOUT_SECONDS, retry=None
+    )
+
+
+async def ping(redis: Redis) -> None:
+    """Raises: RedisError or OSError when Valkey does not answer."""
+    await redis.ping()
+
+
+class Cache(Generic[T]):
+    """Messages by key. What is returned is shared: do not change it."""
+
+    def __init__(
+        self, name: str, redis: Redis, nats: NatsClient, *, parse: Callable[[bytes], T], size_bytes: int
+    ) -> None:
+        """Args:
+        name: of the cache, in keys and metrics.
+        nats: without a connection events are missed, and this process's own values are not used.
+        parse: makes a message of its bytes.
+        size_bytes: how much this process keeps.
+        """
+        self._name = name
+        self._redis = redis
+        self._nats = nats
+        self._parse = parse
+        self._size_bytes = size_bytes
+        self._held_bytes = 0
+        self._held: OrderedDict[str, tuple[T, float]] = OrderedDict()
+        self._loading: dict[str, asyncio.Task[T]] = {}
+        self._unsent: set[str] = set()
+        self._pause_until = 0.0
+        self._local, self._remote, self._database = (
+            _requests.labels(name, layer) for layer in ("process", "valkey", "database")
+        )
+
+    async def get(self, key: str, load: Callable[[], Awaitable[T]]) -> T:
+        """The value of a key; `load` asks the database, once for all who wait for it.
+
+        What `load` raises is raised to all of them, and nothing is kept.
+        """
+        held = self._held.get(key)
+        if held is not None and time.monotonic() < held[1] and self._nats.is_connected:
+            self._held.move_to_end(key)
+            self._local.inc()
+            return held[0]
+        task = self._loading.get(key)
+        if task is None:
+            task = asyncio.create_task(self._find(key, load))
+            self._loading[key] = task
+            task.add_done_callback(lambda done: self._loaded(key, done))
+        # One of the waiting may be cancelled; the others still want the answer.
+        return await asyncio.shield(task)
+
+    async def empty(self, keys: Iterable[str]) -> None:
+        """Forget keys here and in Valkey, and what is being loaded for them."""
+        for key in keys:
+            self._drop(key)
+            self._loading.pop(key, None)
+            self._unsent.add(key)
+        await self._send_emptied()
+
+    async def follow(self, subjects: Iterable[str]) -> None:
+        """Empty, for ever, what the events of these subjects are about."""
+
+        async def forget(message: Msg) -> None:
+            about = (message.headers or {}).get("ce-subject")
+            if about:
+                await self.empty([about])
+
+        for subject in subjects:
+            await self._nats.subscribe(subject, cb=forget)
+        connected = True
+        while True:
+            await asyncio.sleep(PAUSE_SECONDS / 2)
+            if self._nats.is_connected and not connected:
+                # Events were missed meanwhile.
+                self._held.clear()
+                self._held_bytes = 0
+            connected = self._nats.is_connected
+            await self._send_emptied()
+
+    async def _find(self, key: str, load: Callable[[], Awaitable[T]]) -> T:
+        stored = await self._ask_valkey(key)
+        if stored:
+            self._remote.inc()
+            return self._parse(stored)
+        value = await load()
+        self._database.inc()
+        if stored is None:
+            await self._tell_valkey(key, value)
+        return value
+
+    def _loaded(self, key: str, task: "asyncio.Task[T]") -> None:
+        if self._loading.get(key) is not task:
+            return  # emptied meanwhile: the value may be from before the change
+        del self._loading[key]
+        if task.cancelled() or task.exception() is not None:
+            return
+        self._drop(key)
+        value = task.result()
+        self._held[key] = (value, time.monotonic() + LOCAL_SECONDS)
+        self._held_bytes += value.ByteSize()
+        while self._held_bytes > self._size_bytes:
+            self._drop(next(iter(self._held)))
+
+    def _drop(self, key: str) -> None:
+        held = self._held.pop(key, None)
+        if held is not None:
+            self._held_bytes -= held[0].ByteSize()
+
+    async def _ask_valkey(self, key: str) -> bytes | None:
+        """What Valkey holds: None for nothing, _EMPTIED for what must not be kept now."""
+        if key in self._unsent or time.monotonic() < self._pause_until:
+            return _EMPTIED
+        try:
+            stored = await self._redis.get(f"{self._name}:{key}")
+        except (RedisError, OSError, TimeoutError) as error:
+            self._failed(error)
+            return _EMPTIED
+        return stored if stored is None or isinstance(stored, bytes) else stored.encode()
+
+    async def _tell_valkey(self, key: str, value: T) -> None:
+        try:
+            # Not over an emptied key: the value may be from before the change.
+            await self._redis.set(f"{self._name}:{key}", value.SerializeToString(), ex=VALKEY_SECONDS, nx=True)
+        except (RedisError, OSError, TimeoutError) as error:
+            self._failed(error)
+
+    async def _send_emptied(self) -> None:
+        """Empty in Valkey what is still to be emptied there; what fails is tried again."""
+        if not self._unsent or time.monotonic() < self._pause_until:
+            return
+        keys = list(self._unsent)
+        try:
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for key in keys:
+                    pipeline.set(f"{self._name}:{key}", _EMPTIED, ex=EMPTIED_SECONDS)
+                await pipeline.execute()
+        except (RedisError, OSError, TimeoutError) as error:
+            self._failed(error)
+        else:
+            self._unsent.difference_update(keys)
+
+    def _failed(self, error: Exception) -> None:
+        _log.warning("valkey_unavailable", cache=self._name, error=type(error).__name__)
+        self._pause_until = time.monotonic() + PAUSE_SECONDS
