@@ -33,13 +33,13 @@ lock: $(VENV)/installed ## resolve the dependencies again
 	@$(LOCK) --extra server --upgrade -o requirements-server.lock
 
 protos: $(VENV)/installed ## compile the stubs again
-	@$(BIN)/python protos/build.py
+	@$(BIN)/python -m protos.build
 
 run: $(VENV)/installed ## start the whole mesh on this machine; Ctrl-C stops it
 	@exec $(BIN)/python -m deploy.local
 
 seed: $(VENV)/installed ## put the sample content into the running mesh
-	@$(BIN)/thmnayah content import deploy/seed/contents.jsonl --publish
+	@$(BIN)/python -m deploy.local.seed
 
 test: $(VENV)/installed ## run the tests on real components, with their coverage
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not fault" --cov --cov-report=term
@@ -52,7 +52,7 @@ lint: $(VENV)/installed ## check style, types, imports, contracts and migrations
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python protos/check.py $(AGAINST)
+	@$(BIN)/python -m protos.check $(AGAINST)
 	@$(BIN)/python -m libs.migrations services/auth services/content services/search | $(BIN)/squawk --stdin-filepath migrations.sql
 
 format: $(VENV)/installed ## put code and contracts into their form

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -117,9 +118,34 @@ class Mesh:
         )
         await self.supervisor.start(*(self._service(name) for name in (*SERVICES, "gateway")))
         await self.supervisor.start(await self._envoy())
+        self._write_config("mesh.json", json.dumps({"http_port": self.settings.http_port, "ports": self._ports}))
         if self.new_admin:
             # New stream files live in the page cache until now; a power cut would take the stream with them.
             await asyncio.to_thread(os.sync)
+
+    @classmethod
+    def running(cls, settings: LocalSettings, say: Callable[[str], None]) -> Self:
+        """The mesh that another process started on this data folder, to be spoken to.
+
+        Raises:
+            NotStarted: there is none.
+        """
+        mesh = cls(settings, say)
+        try:
+            found = json.loads((mesh.data / "run" / "mesh.json").read_text())
+            mesh._secrets = json.loads((mesh.data / "secrets.json").read_text())
+        except OSError:
+            raise NotStarted(f"no mesh runs on {mesh.data}; start it with: make run") from None
+        mesh._ports = found["ports"]
+        mesh.settings = settings.model_copy(update={"http_port": found["http_port"]})
+        return mesh
+
+    async def editor(self, email: str) -> str:
+        """The password of an editor's account of this installation, made when it is asked for first."""
+        password = self._secrets.setdefault(email, f"{secrets.token_urlsafe(12)}-A1")
+        self._save_secrets()
+        await self.supervisor.run(self._service("auth", "create-user", email, "editor"), given=password + "\n")
+        return password
 
     def forget_admin_password(self) -> None:
         """Keep the made-up password no longer: it was shown."""
@@ -129,6 +155,7 @@ class Mesh:
     async def stop(self) -> None:
         """Stop everything, the edge first and the components last."""
         await self.supervisor.stop()
+        (self.data / "run" / "mesh.json").unlink(missing_ok=True)
         if self._sockets.name:
             shutil.rmtree(self._sockets, ignore_errors=True)
         if self._lock is not None:

@@ -64,15 +64,15 @@ class Supervisor:
         await asyncio.gather(*(self._wait_ready(part) for part in parts))
         self._watchers += [asyncio.create_task(self._watch(part)) for part in parts]
 
-    async def run(self, part: Part) -> str:
-        """Run a command to its end and return what it wrote to standard output.
+    async def run(self, part: Part, given: str = "") -> str:
+        """Run a command to its end, give it standard input and return what it wrote to standard output.
 
         Raises:
             NotStarted: it failed.
         """
-        process = await self._spawn(part, stdout=asyncio.subprocess.PIPE)
+        process = await self._spawn(part, piped=True)
         try:
-            output, _ = await process.communicate()
+            output, _ = await process.communicate(given.encode())
         except asyncio.CancelledError:
             process.terminate()
             await process.wait()
@@ -94,7 +94,7 @@ class Supervisor:
         lines = path.read_text("utf-8", "replace").splitlines()[-count:] if path.exists() else []
         return "\n".join("    " + line for line in lines)
 
-    async def _spawn(self, part: Part, stdout: int | None = None) -> asyncio.subprocess.Process:
+    async def _spawn(self, part: Part, piped: bool = False) -> asyncio.subprocess.Process:
         path = self.log_dir / f"{part.name}.log"
         if path.exists() and path.stat().st_size > LOG_BYTES:
             path.replace(path.with_suffix(".log.1"))
@@ -102,8 +102,8 @@ class Supervisor:
             try:
                 return await asyncio.create_subprocess_exec(
                     *part.argv,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=log if stdout is None else stdout,
+                    stdin=asyncio.subprocess.PIPE if piped else asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.PIPE if piped else log,
                     stderr=log,
                     env={**os.environ, **part.environ},
                     user=part.user,

@@ -1,8 +1,12 @@
-"""Runs the auth service: python -m services.auth.
+"""Runs the auth service, or does something for whoever holds its database, and ends.
 
-With commands it does these instead, in order, and ends: `migrate` brings the database up to date,
-`create-admin` makes the first administrator out of THMNAYAH_ADMIN_EMAIL and THMNAYAH_ADMIN_PASSWORD
-and prints "created", or "exists" when somebody can administer the installation already.
+    python -m services.auth                            serves
+    python -m services.auth migrate                    brings the database up to date
+    python -m services.auth create-admin               makes the first administrator, if there is none,
+                                                       of THMNAYAH_ADMIN_EMAIL and THMNAYAH_ADMIN_PASSWORD
+    python -m services.auth create-user EMAIL ROLE …   makes an account; the password is a line of standard input
+
+The last two print "created", or "exists". `migrate create-admin` does one after the other.
 """
 
 import asyncio
@@ -82,23 +86,27 @@ async def serve(settings: Settings) -> None:
     await pool.close()
 
 
-async def create_admin(settings: Settings) -> str:
-    """Make the first administrator; returns "created", or "exists" when there is one."""
-    request = auth_pb2.CreateUserRequest(
-        email=settings.admin_email,
-        password=settings.admin_password.get_secret_value(),
-        display_name="Administrator",
-        roles=["admin"],
-    )
+async def create_user(settings: Settings, request: auth_pb2.CreateUserRequest, *, first_admin: bool = False) -> str:
+    """Make an account; returns "created", or "exists" when the address is taken.
+
+    Args:
+        first_admin: make it only while nobody can administer the installation.
+
+    Raises:
+        InvalidArgument: a rule of the request is broken.
+    """
     pool = await db.connect(settings.database_url.get_secret_value(), service="auth", size=1)
     try:
         async with db.transaction(pool) as conn:
-            if await users.any_admin(conn):
+            if first_admin and await users.any_admin(conn):
                 return "exists"
             rpc.validate(request)
+            users.check_roles(request)
             password_hash = await Passwords().hash(request.password)
             user = await users.create(conn, request, password_hash=password_hash)
             await outbox.add(conn, auth_pb2.UserCreated(user=user), about=user.id)
+    except errors.AlreadyExists:
+        return "exists"
     finally:
         await pool.close()
     return "created"
@@ -107,18 +115,34 @@ async def create_admin(settings: Settings) -> str:
 def main() -> None:
     settings = Settings.load()
     telemetry.start("auth", settings)
-    for name in sys.argv[1:]:
-        if name == "migrate":
-            asyncio.run(db.migrate(settings.database_url.get_secret_value(), MIGRATIONS))
-        elif name == "create-admin":
-            try:
-                print(asyncio.run(create_admin(settings)))
-            except errors.InvalidArgument as error:
-                fields = {"email": "THMNAYAH_ADMIN_EMAIL", "password": "THMNAYAH_ADMIN_PASSWORD"}
-                sys.exit("\n".join(f"{fields.get(name, name)}: {why}" for name, why in error.violations.items()))
-    if len(sys.argv) == 1:
+    commands = sys.argv[1:]
+    if not commands:
         rpc.run(serve(settings))
+    if commands[:1] == ["migrate"]:
+        asyncio.run(db.migrate(settings.database_url.get_secret_value(), MIGRATIONS))
+        commands = commands[1:]
+    if commands == ["create-admin"]:
+        admin = auth_pb2.CreateUserRequest(
+            email=settings.admin_email,
+            password=settings.admin_password.get_secret_value(),
+            display_name="Administrator",
+            roles=["admin"],
+        )
+        _create(settings, admin, first_admin=True)
+    elif commands[:1] == ["create-user"] and len(commands) > 2:
+        email, *roles = commands[1:]
+        password = sys.stdin.readline().rstrip("\n")
+        _create(settings, auth_pb2.CreateUserRequest(email=email, password=password, roles=roles))
+    elif commands:
+        sys.exit(__doc__)
     telemetry.stop()
+
+
+def _create(settings: Settings, request: auth_pb2.CreateUserRequest, *, first_admin: bool = False) -> None:
+    try:
+        print(asyncio.run(create_user(settings, request, first_admin=first_admin)))
+    except errors.InvalidArgument as error:
+        sys.exit("\n".join(f"{field}: {why}" for field, why in error.violations.items()))
 
 
 if __name__ == "__main__":

@@ -335,14 +335,12 @@ def _cors(origins: str) -> Json:
 def _local_replies() -> Iterator[Json]:
     """Envoy's own errors in the one shape; to gRPC callers as plain messages."""
     grpc = _header_filter("content-type", prefix="application/grpc")
-    for status, (_, _, english, _) in _ERRORS.items():
-        if status >= 500:  # their text may name upstreams
-            yield {
-                "filter": _all(_status_filter(status), grpc),
-                "body_format_override": {"text_format_source": {"inline_string": english}},
-            }
-    yield {"filter": grpc, "body_format_override": {"text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}}}
     unsigned = _header_filter("authorization", present=False)
+    yield {"filter": _all(_status_filter(401), unsigned, grpc), **_text_body(_MISSING[2])}
+    for status, (_, _, english, _) in _ERRORS.items():
+        if status != 400:  # of the others, the text may name upstreams
+            yield {"filter": _all(_status_filter(status), grpc), **_text_body(english)}
+    yield {"filter": grpc, **_text_body("%LOCAL_REPLY_BODY%")}
     for language in ("ar", "en"):
         spoken = [_header_filter("accept-language", prefix="ar")] if language == "ar" else []
         yield {"filter": _all(_status_filter(401), unsigned, *spoken), **_json_body(_MISSING, language)}
@@ -352,6 +350,10 @@ def _local_replies() -> Iterator[Json]:
             # edge.lua makes a violation of the cause, where the request got that far.
             cause = {"cause": "%LOCAL_REPLY_BODY%"} if status == 400 else {}
             yield {"filter": _all(_status_filter(status), *spoken), **_json_body(error, language, cause)}
+
+
+def _text_body(text: str) -> Json:
+    return {"body_format_override": {"text_format_source": {"inline_string": text}}}
 
 
 def _json_body(error: tuple[int, str, str, str], language: str, metadata: Json | None = None) -> Json:
