@@ -1,19 +1,12 @@
-"""PostgreSQL: the pool, connections and transactions from it, and migrations."""
+"""PostgreSQL: the pool, connections and transactions from it."""
 
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import asyncpg
 import structlog
-from alembic import command, op
-from alembic.config import Config
-from sqlalchemy import Connection as SyncConnection
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
 
 from libs.errors import Unavailable
 
@@ -31,12 +24,6 @@ _SESSION = {
     # Statements here are short: compiling them costs more than it saves.
     "jit": "off",
 }
-
-# One of ours at a time migrates a database; the number only has to be the same everywhere.
-_MIGRATION_LOCK = 7_460_100
-
-# A migration that waits for a lock makes every query behind it wait as well: better it fails and runs again.
-MIGRATION_SESSION = ("SET lock_timeout = '2s'", "SET statement_timeout = '60s'")
 
 _log = structlog.get_logger(__name__)
 
@@ -119,47 +106,6 @@ async def ping(pool: Pool) -> None:
     """Raises: Unavailable when the database does not answer."""
     async with connection(pool) as conn:
         await conn.fetchval("SELECT 1", timeout=1)
-
-
-async def migrate(url: str, migrations: Path) -> None:
-    """Bring a database to the newest revision; whoever comes second waits and finds it done.
-
-    Each revision is its own transaction, so one that was cut short is run again from its start.
-    """
-    engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://", 1), poolclass=NullPool)
-    try:
-        async with engine.connect() as conn:
-            # Held by the session until the connection closes, through every revision's commit.
-            await conn.execute(text(f"SELECT pg_advisory_lock({_MIGRATION_LOCK})"))
-            await conn.commit()
-            for statement in MIGRATION_SESSION:
-                await conn.execute(text(statement))
-            await conn.commit()
-            await conn.run_sync(_upgrade, migrations)
-    finally:
-        await engine.dispose()
-
-
-def run_script(script: str) -> None:
-    """Run the statements of a migration, each of which ends a line with its semicolon."""
-    for statement in script.split(";\n"):
-        if statement.strip():
-            op.execute(statement)
-
-
-def alembic_config(migrations: Path) -> Config:
-    """One environment serves every service; only the revisions are its own."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.set_main_option("version_locations", str(migrations))
-    config.set_main_option("path_separator", "newline")
-    return config
-
-
-def _upgrade(conn: SyncConnection, migrations: Path) -> None:
-    config = alembic_config(migrations)
-    config.attributes["connection"] = conn
-    command.upgrade(config, "head")
 
 
 async def _prepare(conn: Any) -> None:

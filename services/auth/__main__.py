@@ -119,7 +119,9 @@ def main() -> None:
     if not commands:
         rpc.run(serve(settings))
     if commands[:1] == ["migrate"]:
-        asyncio.run(db.migrate(settings.database_url.get_secret_value(), MIGRATIONS))
+        from libs import migrations  # noqa: PLC0415 — a server has no use for it
+
+        asyncio.run(migrations.migrate(settings.database_url.get_secret_value(), MIGRATIONS))
         commands = commands[1:]
     if commands == ["create-admin"]:
         admin = auth_pb2.CreateUserRequest(

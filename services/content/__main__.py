@@ -47,7 +47,9 @@ def main() -> None:
     settings = Settings.load()
     telemetry.start("content", settings)
     if sys.argv[1:] == ["migrate"]:
-        asyncio.run(db.migrate(settings.database_url.get_secret_value(), MIGRATIONS))
+        from libs import migrations  # noqa: PLC0415 — a server has no use for it
+
+        asyncio.run(migrations.migrate(settings.database_url.get_secret_value(), MIGRATIONS))
     else:
         rpc.run(serve(settings))
     telemetry.stop()

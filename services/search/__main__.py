@@ -37,7 +37,9 @@ def main() -> None:
     settings = config.StoreSettings.load()
     telemetry.start("search", settings)
     if sys.argv[1:] == ["migrate"]:
-        asyncio.run(db.migrate(settings.database_url.get_secret_value(), MIGRATIONS))
+        from libs import migrations  # noqa: PLC0415 — a server has no use for it
+
+        asyncio.run(migrations.migrate(settings.database_url.get_secret_value(), MIGRATIONS))
     else:
         rpc.run(serve(settings))
     telemetry.stop()

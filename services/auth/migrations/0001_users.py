@@ -1,6 +1,6 @@
 """Users, their sessions and refresh tokens, the keys tokens are signed with, and the outbox."""
 
-from libs import db, outbox
+from libs import migrations, outbox
 
 revision = "0001"
 down_revision = None
@@ -48,5 +48,5 @@ CREATE TABLE signing_keys (
 
 
 def upgrade() -> None:
-    db.run_script(SQL)
-    db.run_script(outbox.CREATE_TABLE)
+    migrations.run_script(SQL)
+    migrations.run_script(outbox.CREATE_TABLE)

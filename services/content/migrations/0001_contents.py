@@ -1,6 +1,6 @@
 """Contents, what is published of them, their slugs, the locales, and the outbox."""
 
-from libs import db, outbox
+from libs import migrations, outbox
 
 revision = "0001"
 down_revision = None
@@ -68,5 +68,5 @@ CREATE INDEX slugs_content_id ON slugs (content_id);
 
 
 def upgrade() -> None:
-    db.run_script(SQL)
-    db.run_script(outbox.CREATE_TABLE)
+    migrations.run_script(SQL)
+    migrations.run_script(outbox.CREATE_TABLE)

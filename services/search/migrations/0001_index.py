@@ -1,6 +1,6 @@
 """The index: documents, the terms of each locale, and in which documents each term stands."""
 
-from libs import db, events
+from libs import events, migrations
 
 revision = "0001"
 down_revision = None
@@ -54,5 +54,5 @@ CREATE TABLE locales (
 
 
 def upgrade() -> None:
-    db.run_script(SQL)
-    db.run_script(events.CREATE_TABLE)
+    migrations.run_script(SQL)
+    migrations.run_script(events.CREATE_TABLE)
