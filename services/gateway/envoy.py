@@ -503,7 +503,8 @@ _ROUTER = _extension(
 )
 # Reads alone; a write that failed is the caller's to repeat.
 _RETRY = {
-    "retry_on": "connect-failure,refused-stream,unavailable",
+    # What never reached a service; the clients repeat the rest, and two layers would multiply.
+    "retry_on": "connect-failure,refused-stream",
     "num_retries": 2,
     "retry_back_off": {"base_interval": "0.05s", "max_interval": "0.5s"},
 }
