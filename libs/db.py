@@ -69,7 +69,9 @@ async def connection(pool: Pool) -> AsyncIterator[Connection]:
     """
     try:
         conn = await pool.acquire(timeout=ACQUIRE_SECONDS)
-    except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except TimeoutError as error:  # all are in use: they are not to blame
+        raise Unavailable(metadata={"dependency": "postgresql"}) from error
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         await _lost(pool, error)
         raise Unavailable(metadata={"dependency": "postgresql"}) from error
     try:
