@@ -162,10 +162,10 @@ class Mesh:
     async def stop(self) -> None:
         """Stop everything, the edge first and the components last."""
         await self.supervisor.stop()
-        (self.data / "run" / "mesh.json").unlink(missing_ok=True)
         if self._sockets.name:
             shutil.rmtree(self._sockets, ignore_errors=True)
-        if self._lock is not None:
+        if self._lock is not None:  # the folder is ours
+            (self.data / "run" / "mesh.json").unlink(missing_ok=True)
             os.close(self._lock)
 
     # What is done before anything starts.
@@ -191,6 +191,8 @@ class Mesh:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            os.close(self._lock)
+            self._lock = None
             raise NotStarted(
                 f"another mesh runs on the data folder {self.data}; stop it, or choose another: THMNAYAH_DATA_DIR"
             ) from None
