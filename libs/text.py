@@ -24,7 +24,8 @@ _LETTERS = str.maketrans(
 )  # fmt: skip
 
 # A word is a run of letters, digits and marks of any script; an apostrophe inside holds it together.
-_WORD = re.compile(f"[^\\W_](?:[^\\W_]|[{_MARKS}{INVISIBLE}\u0300-\u036f]|['’](?=[^\\W_]))*")
+_WORD_MARKS = f"[{_MARKS}{INVISIBLE}\u0300-\u036f]"
+_WORD = re.compile(f"[^\\W_]+(?:(?:{_WORD_MARKS}+|['’])[^\\W_]+)*{_WORD_MARKS}*")
 
 _NOT_SLUG = re.compile(r"[^\w]+|_+")
 

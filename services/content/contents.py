@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from libs import filters, paging, text
 from libs.db import Connection, Record, fetch_one
 from libs.errors import AlreadyExists, Conflict, FailedPrecondition, InvalidArgument, NotFound
-from thmnayah.content.v1.content_pb2 import Content
+from thmnayah.content.v1.content_pb2 import Content, ListContentsResponse
 
 # Text that is kept for each locale, and the columns of `contents` that hold it.
 LOCALISED = ("slug", "title", "description", "body")
@@ -91,8 +91,8 @@ async def get_published(conn: Connection, content_id: str) -> Content:
 
 async def list_page(
     conn: Connection, *, drafts: bool, filter: str, order_by: str, page_size: int, page_token: str
-) -> tuple[list[Content], str]:
-    """A page of items and the token of the next one, "" after the last."""
+) -> ListContentsResponse:
+    """A page of items, and the token of the next one."""
     column, descending = _order(order_by)
     question = ("contents", drafts, filter, column, descending)
     parameters: list[object] = []
@@ -119,11 +119,16 @@ async def list_page(
         """,
         *parameters,
     )
-    page = rows[:size]
-    token = ""
+    response = ListContentsResponse()
+    for row in rows[:size]:
+        if drafts:
+            response.contents.append(_draft(row))
+        else:
+            response.contents.add().MergeFromString(row["content"])  # in its place, without a copy
     if len(rows) > size:
-        token = paging.token([page[-1][column].isoformat(), str(page[-1]["id"])], question)
-    return [_draft(row) if drafts else Content.FromString(row["content"]) for row in page], token
+        last = rows[size - 1]
+        response.next_page_token = paging.token([last[column].isoformat(), str(last["id"])], question)
+    return response
 
 
 async def update(conn: Connection, content: Content, *, paths: Sequence[str], etag: str) -> Content | None:

@@ -42,7 +42,7 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
         self, request: content_pb2.ListContentsRequest, context: Context
     ) -> content_pb2.ListContentsResponse:
         async with connection(self.db) as conn:
-            page, token = await contents.list_page(
+            return await contents.list_page(
                 conn,
                 drafts=_sees_drafts(request.view),
                 filter=request.filter,
@@ -50,7 +50,6 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
                 page_size=request.page_size,
                 page_token=request.page_token,
             )
-        return content_pb2.ListContentsResponse(contents=page, next_page_token=token)
 
     async def UpdateContent(self, request: content_pb2.UpdateContentRequest, context: Context) -> Content:
         async with transaction(self.db) as conn:

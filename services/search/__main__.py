@@ -4,8 +4,11 @@ import asyncio
 import sys
 from pathlib import Path
 
+from pydantic import Field
+
 from libs import config, db, events, identity, rpc, telemetry
 from services.search import documents
+from services.search.index import Index
 from services.search.service import SearchService
 from thmnayah.search.v1 import search_pb2_grpc
 
@@ -13,14 +16,21 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 SUBJECTS = ("content.published", "content.unpublished", "content.deleted")
 
 
-async def serve(settings: config.StoreSettings) -> None:
+class Settings(config.StoreSettings):
+    """Settings of the search service."""
+
+    index_bytes: int = Field(64 * 1024 * 1024, ge=0, description="How much of the index a process remembers.")
+
+
+async def serve(settings: Settings) -> None:
     pool = await db.connect(settings.database_url.get_secret_value(), service="search", size=settings.pool_size)
     nats = await events.connect(settings.nats_url.get_secret_value(), service="search")
+    servicer = SearchService(pool, Index(size_bytes=settings.index_bytes))
     async with rpc.channel(settings.auth_address) as auth:
         await rpc.serve(
             settings,
             verifier=identity.Verifier.asking(auth),
-            register=lambda server: search_pb2_grpc.add_SearchServiceServicer_to_server(SearchService(pool), server),
+            register=lambda server: search_pb2_grpc.add_SearchServiceServicer_to_server(servicer, server),
             needs={"postgresql": lambda: db.ping(pool)},
             uses={"nats": lambda: events.ping(nats)},
             tasks=[
@@ -34,7 +44,7 @@ async def serve(settings: config.StoreSettings) -> None:
 
 
 def main() -> None:
-    settings = config.StoreSettings.load()
+    settings = Settings.load()
     telemetry.start("search", settings)
     if sys.argv[1:] == ["migrate"]:
         from libs import migrations  # noqa: PLC0415 — a server has no use for it

@@ -1,41 +1,19 @@
-"""The index: putting in what readers see, and finding it again by BM25."""
+"""The documents of the index: putting in what readers see, and taking it out."""
 
 import json
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import UTC
 
-from libs import filters, paging
 from libs.db import Connection, Record
 from libs.events import Event
 from services.search import analysis
 from thmnayah.content.v1.content_pb2 import Content
 
-# The BM25 of Robertson and Zaragoza, "The Probabilistic Relevance Framework", 2009, with its usual constants.
-K1 = 1.2
-B = 0.75
-
 TEXTS = ("title", "description", "body")
 
 # One process at a time writes: terms are shared by documents, so writers would lock each other out.
 _WRITER_LOCK = 7_460_400
-
-_FIELDS = {
-    "type": filters.Field("type"),
-    "category": filters.Field("category"),
-    "tags": filters.Field("tags", "list"),
-    "publish_time": filters.Field("publish_time", "time"),
-    "publishTime": filters.Field("publish_time", "time"),
-}
-
-
-@dataclass(frozen=True)
-class Hit:
-    """A document that matches."""
-
-    content: Content
-    score: float
 
 
 async def put(conn: Connection, events: Sequence[Event]) -> None:
@@ -59,12 +37,13 @@ async def put(conn: Connection, events: Sequence[Event]) -> None:
 
 async def _replace(conn: Connection, old: Sequence[Record], new: Sequence[Content]) -> None:
     """Take the old rows' terms out of the index and put the new contents' in, in a statement a table."""
-    counts = [{locale: _term_counts(content, locale) for locale in content.locales} for content in new]
-    term_ids = await _term_ids(conn, {(term, locale) for each in counts for locale in each for term in each[locale]})
-    frequencies = [
-        {term_ids[term, locale]: count for locale in each for term, count in each[locale].items()} for each in counts
+    texts = [{locale: _occurrences(content, locale) for locale in content.locales} for content in new]
+    term_ids = await _term_ids(conn, {(term, locale) for each in texts for locale in each for term in each[locale]})
+    postings = [
+        {term_ids[term, locale]: occurrence for locale in each for term, occurrence in each[locale].items()}
+        for each in texts
     ]
-    lengths = [{locale: each[locale].total() for locale in each} for each in counts]
+    lengths = [{locale: sum(count for count, _ in each[locale].values()) for locale in each} for each in texts]
 
     await conn.execute(
         "DELETE FROM postings USING unnest($1::int[], $2::int[]) AS old (term_id, document_id)"
@@ -95,48 +74,54 @@ async def _replace(conn: Connection, old: Sequence[Record], new: Sequence[Conten
         [content.publish_time.ToDatetime(UTC) if content.HasField("publish_time") else None for content in new],
         [content.SerializeToString() if content.locales else None for content in new],
         # Lists of lists go as text: an array of arrays must have equal lengths.
-        [json.dumps(list(each)) for each in frequencies],
+        [json.dumps(list(each)) for each in postings],
         [json.dumps(each) for each in lengths],
     )
     document_ids = {row["content_id"]: row["id"] for row in rows}
     locale_of = {term_id: locale for (_, locale), term_id in term_ids.items()}
     await conn.copy_records_to_table(
         "postings",
-        columns=("term_id", "document_id", "frequency", "length"),
+        columns=("term_id", "document_id", "frequency", "length", "place"),
         records=[
-            (term_id, document_ids[content.id], frequency, length[locale_of[term_id]])
-            for content, each, length in zip(new, frequencies, lengths, strict=True)
-            for term_id, frequency in each.items()
+            (term_id, document_ids[content.id], frequency, length[locale_of[term_id]], place)
+            for content, each, length in zip(new, postings, lengths, strict=True)
+            for term_id, (frequency, place) in each.items()
         ],
     )
 
-    documents = Counter(term_id for each in frequencies for term_id in each)
+    documents = Counter(term_id for each in postings for term_id in each)
     documents.subtract(term_id for row in old for term_id in row["term_ids"])
-    changed = {term_id: change for term_id, change in documents.items() if change}
+    # Every term that was touched, though it may stand in as many documents as before.
     await conn.execute(
-        "UPDATE terms SET documents = documents + change FROM unnest($1::int[], $2::int[]) AS changed (id, change)"
-        " WHERE terms.id = changed.id",
-        list(changed),
-        list(changed.values()),
+        "UPDATE terms SET documents = documents + change, version = version + 1"
+        " FROM unnest($1::int[], $2::int[]) AS changed (id, change) WHERE terms.id = changed.id",
+        list(documents),
+        list(documents.values()),
     )
-    texts, total = Counter[str](), Counter[str]()
+    count, total = Counter[str](), Counter[str]()
     for sign, each in [(1, length) for length in lengths] + [(-1, row["lengths"]) for row in old]:
         for locale, length in each.items():
-            texts[locale] += sign
+            count[locale] += sign
             total[locale] += sign * length
     await conn.execute(
         "INSERT INTO locales (code, documents, length)"
         " SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[])"
         " ON CONFLICT (code) DO UPDATE"
         " SET documents = locales.documents + excluded.documents, length = locales.length + excluded.length",
-        list(texts),
-        list(texts.values()),
-        [total[locale] for locale in texts],
+        list(count),
+        list(count.values()),
+        [total[locale] for locale in count],
     )
 
 
-def _term_counts(content: Content, locale: str) -> Counter[str]:
-    return Counter(term for field in TEXTS for term, _, _ in analysis.terms(getattr(content, field).get(locale, "")))
+def _occurrences(content: Content, locale: str) -> dict[str, tuple[int, int]]:
+    """For each term of a text, how often it stands there, and where first in the body (-1: not there)."""
+    found: dict[str, tuple[int, int]] = {}
+    for field in TEXTS:
+        for term, start, _ in analysis.terms(getattr(content, field).get(locale, "")):
+            count, place = found.get(term, (0, -1))
+            found[term] = (count + 1, start if field == "body" and place < 0 else place)
+    return found
 
 
 async def _term_ids(conn: Connection, pairs: Collection[tuple[str, str]]) -> dict[tuple[str, str], int]:
@@ -154,55 +139,3 @@ async def _term_ids(conn: Connection, pairs: Collection[tuple[str, str]]) -> dic
         [locale for _, locale in new],
     )
     return found | {(row["term"], row["locale"]): row["id"] for row in rows}
-
-
-async def search(
-    conn: Connection, *, query: str, locale: str, filter: str, page_size: int, page_token: str
-) -> tuple[list[Hit], int, str]:
-    """A page of what matches any term of the query, best first; how many there are; the next page's token."""
-    question = ("search", query, locale, filter)
-    terms = sorted({term for term, _, _ in analysis.terms(query)})
-    parameters: list[object] = [terms, locale or None]
-    condition = filters.compile_filter(filter, _FIELDS, parameters)
-    after = paging.keys(page_token, question, (float, int))
-    size = paging.size(page_size)
-    beyond = ""
-    if after is not None:
-        parameters += after
-        score, document = f"${len(parameters) - 1}::float8", f"${len(parameters)}::int"
-        beyond = f"WHERE score < {score} OR (score = {score} AND id > {document})"
-    parameters.append(size + 1)
-    if not terms:
-        return [], 0, ""
-    rows = await conn.fetch(
-        f"""
-        WITH query AS MATERIALIZED (
-            SELECT t.id, t.locale, l.length / l.documents::float8 AS average_length,
-                   ln(1 + (l.documents - t.documents + 0.5) / (t.documents + 0.5)) * ({K1} + 1) AS weight
-            FROM terms t JOIN locales l ON l.code = t.locale
-            WHERE t.term = ANY($1) AND t.documents > 0 AND ($2::text IS NULL OR t.locale = $2)
-        ), texts AS (
-            SELECT p.document_id AS id, query.locale,
-                   sum(weight * frequency / (frequency + {K1} * ({1 - B} + {B} * p.length / average_length))) AS score
-            FROM query JOIN postings p ON p.term_id = query.id
-            GROUP BY p.document_id, query.locale
-        ), matches AS (
-            SELECT id, max(score) AS score
-            FROM texts {"" if condition == "TRUE" else f"JOIN documents USING (id) WHERE {condition}"}
-            GROUP BY id
-        ), page AS (
-            SELECT id, score, total FROM (SELECT id, score, count(*) OVER () AS total FROM matches) AS all_matches
-            {beyond}
-            ORDER BY score DESC, id
-            LIMIT ${len(parameters)}
-        )
-        SELECT page.id, page.score, page.total, documents.content
-        FROM page JOIN documents USING (id)
-        ORDER BY page.score DESC, page.id
-        """,
-        *parameters,
-    )
-    page = rows[:size]
-    token = paging.token([page[-1]["score"], page[-1]["id"]], question) if len(rows) > size else ""
-    hits = [Hit(Content.FromString(row["content"]), row["score"]) for row in page]
-    return hits, rows[0]["total"] if rows else 0, token

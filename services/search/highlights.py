@@ -1,65 +1,67 @@
 """Which words of a document matched, shown in their context."""
 
 import html
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from services.search import analysis
-from services.search.documents import TEXTS
 from thmnayah.content.v1.content_pb2 import Content
 from thmnayah.search.v1.search_pb2 import Highlight
 
 LENGTH = 240  # of a piece, in code points
-MOST = 3
-
-_Match = tuple[str, int, int]
+BEFORE = 60  # of these, before the first word that matched
 
 
-def find(content: Content, terms: Collection[str], locale: str) -> list[Highlight]:
-    """The best pieces of the text that holds most of the terms, at most MOST.
+def find(content: Content, terms: Collection[str], locale: str, places: Sequence[int]) -> list[Highlight]:
+    """A piece of each field of the locale's text that holds any of the terms: title, description, body.
 
     Args:
-        locale: look at this locale's text only; "" chooses by the terms found.
+        places: where terms stand in the body, so that however long it is, only a piece of it is read.
     """
-    best: list[tuple[str, str, list[_Match]]] = []
-    covered = 0
-    for each in [locale] if locale else sorted(content.locales):
-        matches = [
-            (field, text, _matches(text, terms)) for field in TEXTS if (text := getattr(content, field).get(each))
-        ]
-        found = len({term for _, _, hits in matches for term, _, _ in hits})
-        if found > covered:
-            best, covered, chosen = matches, found, each
-    pieces = [Highlight(field=field, locale=chosen, text=_piece(text, hits)) for field, text, hits in best if hits]
-    return pieces[:MOST]
+    pieces = []
+    for field in ("title", "description"):
+        text = getattr(content, field).get(locale, "")
+        matches = _matches(text, terms)
+        if matches:
+            pieces.append((field, _marked(text, matches, *_window(text, [start for start, _ in matches]))))
+    body = content.body.get(locale, "")
+    if places and body:
+        start, end = _window(body, sorted(places))
+        matches = [(start + first, start + last) for first, last in _matches(body[start:end], terms)]
+        pieces.append(("body", _marked(body, matches, start, end)))
+    return [Highlight(field=field, locale=locale, text=text) for field, text in pieces]
 
 
-def _matches(text: str, terms: Collection[str]) -> list[_Match]:
-    return [match for match in analysis.terms(text) if match[0] in terms]
+def _matches(text: str, terms: Collection[str]) -> list[tuple[int, int]]:
+    return [(start, end) for term, start, end in analysis.terms(text) if term in terms]
 
 
-def _piece(text: str, matches: list[_Match]) -> str:
-    """The stretch of the text with the most different terms, as HTML with the matches marked."""
-    start, end = 0, len(text)
-    if len(text) > LENGTH:
-        first = max(
-            range(len(matches)),
-            key=lambda at: len({term for term, _, stop in matches[at:] if stop <= matches[at][1] + LENGTH * 3 // 4}),
-        )
-        start = max(0, min(matches[first][1] - LENGTH // 4, len(text) - LENGTH))
-        end = min(len(text), start + LENGTH)
-        # Whole words: not in the middle of the first and the last.
-        start = 0 if start == 0 else text.find(" ", start, matches[first][1]) + 1 or matches[first][1]
-        end = end if end == len(text) else max(text.rfind(" ", start, end), matches[first][2])
+def _window(text: str, places: Sequence[int]) -> tuple[int, int]:
+    """The stretch of whole words, LENGTH long, around the most of the places."""
+    if len(text) <= LENGTH:
+        return 0, len(text)
+    reach = LENGTH - BEFORE
+    first = max(places, key=lambda place: sum(place <= other < place + reach for other in places))
+    start = max(0, min(first - BEFORE, len(text) - LENGTH))
+    end = min(len(text), start + LENGTH)
+    if start:
+        start = text.find(" ", start, first) + 1 or first
+    if end < len(text):
+        cut = text.rfind(" ", first, end)
+        end = cut if cut > 0 else end
+    return start, end
+
+
+def _marked(text: str, matches: Sequence[tuple[int, int]], start: int, end: int) -> str:
+    """A stretch of the text as HTML, with the matches in it marked and dots where text was left out."""
     parts = ["…"] if start else []
     at = start
-    for _, begin, stop in matches:
-        if begin >= start and stop <= end:
-            parts += [
-                html.escape(text[at:begin], quote=False),
-                "<mark>",
-                html.escape(text[begin:stop], quote=False),
-                "</mark>",
-            ]
-            at = stop
-    parts.append(html.escape(text[at:end], quote=False))
-    return "".join(parts) + ("…" if end < len(text) else "")
+    for first, last in matches:
+        if start <= first and last <= end:
+            parts += [_escaped(text[at:first]), "<mark>", _escaped(text[first:last]), "</mark>"]
+            at = last
+    parts += [_escaped(text[at:end]), "…" if end < len(text) else ""]
+    return "".join(parts)
+
+
+def _escaped(text: str) -> str:
+    return html.escape(text, quote=False)

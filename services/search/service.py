@@ -2,19 +2,21 @@
 
 from libs.db import Pool, connection
 from libs.rpc import Context
-from services.search import analysis, documents, highlights
+from services.search import analysis, highlights
+from services.search.index import Index
 from thmnayah.search.v1 import search_pb2, search_pb2_grpc
 
 
 class SearchService(search_pb2_grpc.SearchServiceServicer):
     """The servicer of thmnayah.search.v1.SearchService, where each RPC is described."""
 
-    def __init__(self, db: Pool) -> None:
+    def __init__(self, db: Pool, index: Index) -> None:
         self.db = db
+        self.index = index
 
     async def Search(self, request: search_pb2.SearchRequest, context: Context) -> search_pb2.SearchResponse:
         async with connection(self.db) as conn:
-            hits, total, token = await documents.search(
+            hits, total, token = await self.index.search(
                 conn,
                 query=request.query,
                 locale=request.locale,
@@ -25,9 +27,8 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
         terms = {term for term, _, _ in analysis.terms(request.query)}
         response = search_pb2.SearchResponse(total_size=total, next_page_token=token)
         for hit in hits:
-            result = response.results.add(
-                score=hit.score, highlights=highlights.find(hit.content, terms, request.locale)
-            )
+            found = highlights.find(hit.content, terms, hit.locale, hit.places)
+            result = response.results.add(score=hit.score, highlights=found)
             hit.content.ClearField("body")
             result.content.CopyFrom(hit.content)
         return response

@@ -29,6 +29,8 @@ CREATE TABLE terms (
     locale text NOT NULL,
     -- In how many documents it stands.
     documents integer NOT NULL DEFAULT 0,
+    -- Counts the changes of its postings, so that a process knows whether those it remembers still hold.
+    version integer NOT NULL DEFAULT 0,
     UNIQUE (term, locale)
 ) WITH (fillfactor = 80);
 
@@ -39,7 +41,9 @@ CREATE TABLE postings (
     frequency real NOT NULL,
     -- Of that text, in terms.
     length real NOT NULL,
-    PRIMARY KEY (term_id, document_id) INCLUDE (frequency, length)
+    -- Where the term stands first in the body, in code points; -1 when it does not.
+    place integer NOT NULL,
+    PRIMARY KEY (term_id, document_id) INCLUDE (frequency, length, place)
 );
 -- Answers come from the index alone, which needs the table to be vacuumed early.
 ALTER TABLE postings SET (autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_vacuum_scale_factor = 0.05);
