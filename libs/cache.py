@@ -17,6 +17,8 @@ from prometheus_client import Counter
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from libs import events
+
 # The floor under the events: longer than this nothing is believed without asking again.
 LOCAL_SECONDS = 60.0
 VALKEY_SECONDS = 600
@@ -115,6 +117,7 @@ class Cache(Generic[T]):
             if about:
                 await self.empty([about])
 
+        await events.connected(self._nats)
         for subject in subjects:
             await self._nats.subscribe(subject, cb=forget)
         connected = True

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-import nats
+import nats.errors
 import structlog
 from google.protobuf import symbol_database
 from google.protobuf.message import Message
@@ -66,22 +66,39 @@ class Event:
 Handler = Callable[[Connection, Sequence[Event]], Awaitable[None]]
 
 
-async def connect(url: str, *, service: str) -> NatsClient:
-    """A connection that comes back by itself for as long as the process lives."""
+async def connect(url: str, *, service: str, client: NatsClient | None = None) -> NatsClient:
+    """A connection that comes back by itself; this waits for the first one as long as it takes."""
 
     async def on_error(error: Exception) -> None:
         _log.warning("nats_error", error=type(error).__name__)
 
-    return await nats.connect(
+    client = client or NatsClient()
+    await client.connect(
         url,
         name=f"thmnayah-{service}",
         max_reconnect_attempts=-1,
-        reconnect_time_wait=0.5,
+        reconnect_time_wait=1,
         connect_timeout=2,
         ping_interval=5,
         max_outstanding_pings=2,
         error_cb=on_error,
     )
+    return client
+
+
+async def stay_connected(client: NatsClient, url: str, *, service: str) -> None:
+    """Keep a client connected for ever, so that a service can serve while NATS is away."""
+    await connect(url, service=service, client=client)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await client.close()
+
+
+async def connected(client: NatsClient) -> None:
+    """Returns once the client is connected."""
+    while not client.is_connected:  # noqa: ASYNC110 — the client has no event to wait for
+        await asyncio.sleep(0.1)
 
 
 async def ping(client: NatsClient) -> None:
@@ -90,7 +107,7 @@ async def ping(client: NatsClient) -> None:
         raise Unavailable(metadata={"dependency": "nats"})
 
 
-async def ensure_stream(client: NatsClient, name: str) -> None:
+async def ensure_stream(client: NatsClient, name: str, *, replicas: int = 1) -> None:
     """Make the stream of a publishing service, which keeps every subject `name.>`, if it is not there.
 
     Its settings are those that keep what was acknowledged; changes to them are applied.
@@ -106,6 +123,7 @@ async def ensure_stream(client: NatsClient, name: str) -> None:
         duplicate_window=DUPLICATE_SECONDS,
         allow_atomic=True,
         allow_direct=True,
+        num_replicas=replicas,
     )
     try:
         await jetstream.stream_info(name)
@@ -135,6 +153,7 @@ async def consume(
     while True:
         try:
             if subscription is None:
+                await connected(client)
                 subscription = await _subscribe(client, stream, consumer, subjects)
             await db.ping(pool)
             try:
@@ -155,7 +174,6 @@ async def _subscribe(
     client: NatsClient, stream: str, consumer: str, subjects: Sequence[str]
 ) -> JetStreamContext.PullSubscription:
     jetstream = client.jetstream()
-    await ensure_stream(client, stream)
     await jetstream.add_consumer(
         stream,
         ConsumerConfig(

@@ -21,7 +21,7 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import APIError
 from prometheus_client import Counter, Gauge
 
-from libs import db, telemetry
+from libs import db, events, telemetry
 from libs.db import Connection, Pool, Record
 from libs.errors import Unavailable
 from thmnayah.api.v1 import annotations_pb2
@@ -85,14 +85,21 @@ async def add(conn: Connection, event: Message, *, about: str) -> None:
     )
 
 
-async def relay(pool: Pool, nats: NatsClient) -> None:
-    """Send events for ever, while this process is the one that holds the lock."""
+async def relay(pool: Pool, nats: NatsClient, *, stream: str, replicas: int) -> None:
+    """Send events for ever, while this process is the one that holds the lock.
+
+    Args:
+        stream: the publishing service's, which is made when it is not there.
+        replicas: how many copies of it NATS keeps.
+    """
     jetstream = nats.jetstream(timeout=ACK_SECONDS)
     while True:
         try:
+            await events.connected(nats)
             async with db.connection(pool) as conn:
                 if await conn.fetchval("SELECT pg_try_advisory_lock($1)", _RELAY_LOCK):
                     try:
+                        await events.ensure_stream(nats, stream, replicas=replicas)
                         await _send_while_leading(conn, nats, jetstream)
                     finally:
                         if not conn.is_closed():  # a connection that is gone took its lock along

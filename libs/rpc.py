@@ -292,6 +292,7 @@ async def serve(
     )
     health = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    await health.set("live", _status(serving=True))  # the process itself, whatever it depends on
     register(server)
     port = server.add_insecure_port(f"{settings.host}:{settings.port}")
     await _check(health, needs, uses or {})

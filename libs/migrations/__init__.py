@@ -6,6 +6,7 @@ SQLAlchemy in its memory.
 
 from pathlib import Path
 
+import asyncpg
 from alembic import command, op
 from alembic.config import Config
 from sqlalchemy import Connection as SyncConnection
@@ -25,7 +26,10 @@ async def migrate(url: str, migrations: Path) -> None:
 
     Each revision is its own transaction, so one that was cut short is run again from its start.
     """
-    engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://", 1), poolclass=NullPool)
+    # asyncpg reads the address itself: SQLAlchemy would not know all of its parameters.
+    engine = create_async_engine(
+        "postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(url), poolclass=NullPool
+    )
     try:
         async with engine.connect() as conn:
             # Held by the session until the connection closes, through every revision's commit.

@@ -16,6 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import structlog
+from nats.aio.client import Client as NatsClient
 from pydantic import Field, SecretStr, field_validator
 
 from libs import config, db, errors, events, identity, outbox, rpc, telemetry
@@ -49,8 +50,7 @@ class Settings(config.StoreSettings):
 
 async def serve(settings: Settings) -> None:
     pool = await db.connect(settings.database_url.get_secret_value(), service="auth", size=settings.pool_size)
-    nats = await events.connect(settings.nats_url.get_secret_value(), service="auth")
-    await events.ensure_stream(nats, "user")
+    nats = NatsClient()
     async with db.transaction(pool) as conn:
         signer = await keys.ensure(conn, base64.b64decode(settings.secret_key.get_secret_value()))
     servicer = AuthService(
@@ -80,9 +80,12 @@ async def serve(settings: Settings) -> None:
         register=lambda server: auth_pb2_grpc.add_AuthServiceServicer_to_server(servicer, server),
         needs={"postgresql": lambda: db.ping(pool)},
         uses={"nats": lambda: events.ping(nats)},
-        tasks=[lambda: outbox.relay(pool, nats), forget],
+        tasks=[
+            lambda: events.stay_connected(nats, settings.nats_url.get_secret_value(), service="auth"),
+            lambda: outbox.relay(pool, nats, stream="user", replicas=settings.stream_replicas),
+            forget,
+        ],
     )
-    await nats.close()
     await pool.close()
 
 

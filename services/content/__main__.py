@@ -4,6 +4,7 @@ import asyncio
 import sys
 from pathlib import Path
 
+from nats.aio.client import Client as NatsClient
 from pydantic import Field, SecretStr
 
 from libs import cache, config, db, events, identity, outbox, rpc, telemetry
@@ -24,9 +25,8 @@ class Settings(config.StoreSettings):
 
 async def serve(settings: Settings) -> None:
     pool = await db.connect(settings.database_url.get_secret_value(), service="content", size=settings.pool_size)
-    nats = await events.connect(settings.nats_url.get_secret_value(), service="content")
+    nats = NatsClient()
     redis = cache.connect(settings.redis_url.get_secret_value())
-    await events.ensure_stream(nats, "content")
     published = cache.Cache("content", redis, nats, parse=Content.FromString, size_bytes=settings.cache_bytes)
     servicer = ContentService(pool, published)
     async with rpc.channel(settings.auth_address) as auth:
@@ -36,10 +36,13 @@ async def serve(settings: Settings) -> None:
             register=lambda server: content_pb2_grpc.add_ContentServiceServicer_to_server(servicer, server),
             needs={"postgresql": lambda: db.ping(pool)},
             uses={"nats": lambda: events.ping(nats), "valkey": lambda: cache.ping(redis)},
-            tasks=[lambda: outbox.relay(pool, nats), lambda: published.follow(CHANGED)],
+            tasks=[
+                lambda: events.stay_connected(nats, settings.nats_url.get_secret_value(), service="content"),
+                lambda: outbox.relay(pool, nats, stream="content", replicas=settings.stream_replicas),
+                lambda: published.follow(CHANGED),
+            ],
         )
     await redis.aclose()
-    await nats.close()
     await pool.close()
 
 

@@ -4,6 +4,7 @@ Every RPC with an `http` rule gets its route, its JWT rule and its body limit fr
 whatever has none is refused. `python -m services.gateway envoy` prints it.
 """
 
+import base64
 import json
 import re
 from collections.abc import Iterator
@@ -213,6 +214,8 @@ def _grpc_routes(rpcs: list[contracts.Rpc]) -> list[Json]:
             "route": {
                 "cluster": rpc.service,
                 "timeout": "0s",
+                # A service mesh routes by the authority: it must name the service, not the public host.
+                "auto_host_rewrite": True,
                 "max_stream_duration": {
                     "max_stream_duration": f"{LONGEST_DEADLINE_SECONDS}s",
                     "grpc_timeout_header_max": f"{LONGEST_DEADLINE_SECONDS}s",
@@ -306,7 +309,8 @@ def _transcoder(services: list[str]) -> Json:
     return _extension(
         "envoy.filters.http.grpc_json_transcoder",
         "envoy.extensions.filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder",
-        proto_descriptor=str(contracts.descriptor_file()),
+        # Inside, so that the configuration is one file wherever Envoy runs.
+        proto_descriptor_bin=base64.b64encode(contracts.descriptor_file().read_bytes()).decode(),
         services=services,
         convert_grpc_status=True,
         print_options={"always_print_primitive_fields": True},

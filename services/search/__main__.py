@@ -4,6 +4,7 @@ import asyncio
 import sys
 from pathlib import Path
 
+from nats.aio.client import Client as NatsClient
 from pydantic import Field
 
 from libs import config, db, events, identity, rpc, telemetry
@@ -24,7 +25,7 @@ class Settings(config.StoreSettings):
 
 async def serve(settings: Settings) -> None:
     pool = await db.connect(settings.database_url.get_secret_value(), service="search", size=settings.pool_size)
-    nats = await events.connect(settings.nats_url.get_secret_value(), service="search")
+    nats = NatsClient()
     servicer = SearchService(pool, Index(size_bytes=settings.index_bytes))
     async with rpc.channel(settings.auth_address) as auth:
         await rpc.serve(
@@ -34,12 +35,12 @@ async def serve(settings: Settings) -> None:
             needs={"postgresql": lambda: db.ping(pool)},
             uses={"nats": lambda: events.ping(nats)},
             tasks=[
+                lambda: events.stay_connected(nats, settings.nats_url.get_secret_value(), service="search"),
                 lambda: events.consume(
                     pool, nats, stream="content", consumer="search", subjects=SUBJECTS, handler=documents.put
-                )
+                ),
             ],
         )
-    await nats.close()
     await pool.close()
 
 
