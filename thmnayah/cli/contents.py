@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from thmnayah.cli.session import connect_as_user
@@ -54,7 +54,9 @@ async def list_(
     request = ListContentsRequest(
         filter=filter, order_by=order_by, page_size=min(limit or PAGE_SIZE, PAGE_SIZE), view=_view(published=published)
     )
-    table = Table("id", "type", "title", "locales", "updated", box=None, header_style="bold", pad_edge=False)
+    table = Table(
+        Column("id", no_wrap=True), "type", "title", "published", box=None, header_style="bold", pad_edge=False
+    )
     shown = 0
     more = False
     async with connect_as_user(server, locale) as mesh:
@@ -66,13 +68,8 @@ async def list_(
             if as_json:
                 print_json(content)
                 continue
-            table.add_row(
-                content.id,
-                content.type,
-                Text(in_locale(content.title, locale)),
-                _locales(content),
-                content.update_time.ToDatetime().strftime("%Y-%m-%d %H:%M"),
-            )
+            readable = [each for each, status in sorted(content.locales.items()) if status.state == Content.PUBLISHED]
+            table.add_row(content.id, content.type, Text(in_locale(content.title, locale)), " ".join(readable))
     if not as_json:
         out.print(table if shown else "no items")
         if more:

@@ -37,11 +37,13 @@ _SET_BY_SERVICE = {"etag"} | {
     if field_behavior_pb2.OUTPUT_ONLY in each.GetOptions().Extensions[field_behavior_pb2.field_behavior]
     for name in (each.name, each.json_name)
 }
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-MAX_EXTERNAL_ID = 200
 
-# A spreadsheet would take such a cell for a formula. The rule counts the quotes that are there
-# already, so that taking one off always gives back what was written.
+# An external id that could not even be looked up would fail the lines around it too.
+MAX_EXTERNAL_ID = 200
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+# A spreadsheet would take such a cell for a formula. One that has quotes before it already gets
+# one more, so that taking one off always gives back what was written.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _GUARDED = re.compile(r"'+[=+\-@\t\r]")
 
@@ -93,8 +95,8 @@ class Columns:
         """
         self.renamed = dict(renamed or {})
         self.defaults: dict[tuple[str, str], Any] = {}
-        for name in self.renamed:
-            with _naming(name):
+        for name, field in self.renamed.items():
+            with _naming(field):
                 self.target(name)
         for name, value in (defaults or {}).items():
             with _naming(name):
@@ -143,8 +145,8 @@ def read(
     Raises:
         WrongField: in the header of a CSV file, which is about every line.
     """
-    rows = _csv_rows if format == "csv" else _json_rows
-    for row in rows(_lines(stream, advance), columns):
+    lines = _lines(stream, advance)
+    for row in _csv_rows(lines, columns) if format == "csv" else _json_rows(lines):
         if isinstance(row, BadLine):
             yield row
         else:
@@ -196,8 +198,7 @@ def _lines(stream: BinaryIO, advance: Callable[[int], object]) -> Iterator[tuple
 Row = tuple[int, Mapping[str, Any]]
 
 
-def _json_rows(lines: Iterable[tuple[int, bytes]], columns: Columns) -> Iterator[Row | BadLine]:
-    del columns  # A line of JSON names its fields itself.
+def _json_rows(lines: Iterable[tuple[int, bytes]]) -> Iterator[Row | BadLine]:
     for number, line in lines:
         if not line.strip():
             continue
@@ -218,9 +219,8 @@ def _json_rows(lines: Iterable[tuple[int, bytes]], columns: Columns) -> Iterator
 
 
 def _csv_rows(lines: Iterable[tuple[int, bytes]], columns: Columns) -> Iterator[Row | BadLine]:
-    rows = _cells(lines)
     header: list[str] = []
-    for start, cells in rows:
+    for start, cells in _cells(lines):
         if isinstance(cells, str):
             yield _bad_line(start, cells)
         elif not header:
@@ -240,18 +240,19 @@ def _cells(lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, list[str] 
     A cell that is not UTF-8 holds surrogates in its place.
     """
     csv.field_size_limit(MAX_LINE_BYTES)
-    is_too_long = False
+    number = 0
 
-    def decoded() -> Iterator[str]:
-        nonlocal is_too_long
-        for _, line in lines:
-            is_too_long |= len(line) > MAX_LINE_BYTES
-            yield line[:MAX_LINE_BYTES].decode("utf-8", "surrogateescape")
+    def decoded(numbered: tuple[int, bytes]) -> str:
+        nonlocal number
+        number, line = numbered
+        if len(line) > MAX_LINE_BYTES:
+            raise csv.Error("a line is longer than 4 MiB")
+        return line.decode("utf-8", "surrogateescape")
 
-    reader = csv.reader(decoded(), strict=True)
+    # Unlike a generator, `map` goes on after an error.
+    reader = csv.reader(map(decoded, lines), strict=True)
     while True:
-        start = reader.line_num + 1
-        is_too_long = False
+        start = number + 1
         try:
             cells = next(reader)
         except StopIteration:
@@ -260,7 +261,7 @@ def _cells(lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, list[str] 
             yield start, f"is not valid CSV: {error}"
         else:
             if cells:
-                yield start, "is longer than 4 MiB" if is_too_long else cells
+                yield start, cells
 
 
 def _check_header(header: Sequence[str], columns: Columns) -> None:
@@ -308,8 +309,10 @@ def _values(row: Mapping[str, Any], columns: Columns) -> tuple[dict[tuple[str, s
             target = columns.target(name)
             if target is None:
                 continue
-            if not values.keys().isdisjoint({target, (target[0], "")}):
+            if target in values:
                 raise WrongField("is given twice")
+            if (target[0], "") in values:
+                raise WrongField(f"is given besides {target[0]} as a whole")
             values[target] = _value(*target, value)
         except WrongField as error:
             problems.append(Problem(columns.renamed.get(name, name), str(error)))
@@ -328,7 +331,11 @@ def _value(name: str, locale: str, value: Any) -> Any:
     if name in LOCALISED and not locale:
         if not isinstance(value, dict | None):
             raise WrongField('must hold a text for each locale, such as {"ar": "…", "en": "…"}')
-        return {_text(each): text for each, given in (value or {}).items() if (text := _text(given))}
+        texts = {}
+        for each, given in (value or {}).items():
+            with _naming(each):
+                texts[_text(each)] = _text(given)
+        return {each: text for each, text in texts.items() if text}
     if name == "id":
         return _uuid(value)
     if name == "externalId" and type(value) is int:  # many a system counts its items
@@ -378,12 +385,25 @@ def lines_of(content: Content, shown: Content | None) -> Iterator[dict[str, Any]
         content: the item as editors see it.
         shown: the item as readers see it; None when they do not.
     """
-    if shown is not None and not _is_part_of(shown, content):
+    if shown is not None and not shows(shown, content, shown.title):
         yield _line(shown, content.external_id) | {"id": content.id, "publishedLocales": sorted(shown.title)}
         yield _line(content, content.external_id)
     else:
         published = sorted(shown.title) if shown is not None else []
         yield _line(content, content.external_id) | {"publishedLocales": published}
+
+
+def shows(shown: Content, content: Content, locales: Iterable[str]) -> bool:
+    """Whether publishing the draft in these locales would change nothing of what readers see."""
+    return (
+        shown.category == content.category
+        and shown.tags == content.tags
+        and all(
+            getattr(shown, name).get(locale) == getattr(content, name).get(locale)
+            for name in LOCALISED
+            for locale in locales
+        )
+    )
 
 
 def csv_columns(locales: Iterable[str]) -> list[str]:
@@ -418,16 +438,3 @@ def _line(content: Content, external_id: str) -> dict[str, Any]:
         "category": content.category,
         "tags": list(content.tags),
     }
-
-
-def _is_part_of(shown: Content, content: Content) -> bool:
-    """Whether publishing the draft in the published locales would change nothing."""
-    return (
-        shown.category == content.category
-        and shown.tags == content.tags
-        and all(
-            getattr(shown, name).get(locale) == getattr(content, name).get(locale)
-            for name in LOCALISED
-            for locale in shown.title
-        )
-    )

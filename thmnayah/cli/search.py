@@ -31,9 +31,10 @@ async def search(
             print_json(result)
             continue
         title = Text(in_locale(result.content.title, locale or _locale_of(result.highlights)), style="bold")
-        out.print(title, Text(f"{result.content.type} {result.content.id} {result.score:.2f}", style="dim"))
+        about = f"{result.content.type} {result.content.id} {result.score:.2f}"
+        out.print(title, Text(about, style="dim"), soft_wrap=True)
         for highlight in result.highlights[:2]:
-            out.print(Text("  ").append(f"{highlight.locale} ", "dim").append(marked(highlight.text)))
+            out.print(Text("  ").append(f"{highlight.locale} ", "dim").append(marked(highlight.text)), soft_wrap=True)
     if not as_json:
         out.print(f"[dim]{len(answer.results)} of {answer.total_size}[/dim]" if answer.results else "nothing found")
 

@@ -79,10 +79,8 @@ class StoredSession(Session):
             stored = json.loads(self._path.read_text("utf-8"))
             tokens = Tokens(access_token=stored["accessToken"], refresh_token=stored["refreshToken"])
             expire_time = float(stored["expireTime"])
-        except FileNotFoundError:
-            tokens, expire_time = Tokens(), 0.0
-        except (ValueError, TypeError, KeyError):
-            raise CommandError(f"{self._path} cannot be read; delete it and sign in again") from None
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            tokens, expire_time = Tokens(), 0.0  # nobody is signed in, or has to do it again
         self.keep(tokens, expire_time=expire_time)
 
     def _save(self) -> None:

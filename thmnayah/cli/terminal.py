@@ -54,7 +54,7 @@ def describe(error: ApiError) -> str:
         told += f" ({error.reason})"
     if error.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN) and error.request_id:
         told += f" (request {error.request_id})"
-    if error.reason in ("TOKEN_MISSING", "TOKEN_INVALID", "REFRESH_TOKEN_INVALID"):
+    if error.code() == grpc.StatusCode.UNAUTHENTICATED and error.reason != "CREDENTIALS_INVALID":
         told += "; `thmnayah login` signs you in"
     return told
 
