@@ -1,6 +1,7 @@
 """PostgreSQL: the pool, connections and transactions from it."""
 
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
@@ -8,7 +9,7 @@ from typing import Any, TypeAlias
 import asyncpg
 import structlog
 
-from libs.errors import Unavailable
+from libs.errors import Conflict, Unavailable
 
 Record: TypeAlias = asyncpg.Record
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -66,6 +67,7 @@ async def connection(pool: Pool) -> AsyncIterator[Connection]:
 
     Raises:
         Unavailable: the database is away; the pool has dropped the connections to it.
+        Conflict: the statements and somebody else's waited for each other.
     """
     try:
         conn = await pool.acquire(timeout=ACQUIRE_SECONDS)
@@ -76,6 +78,10 @@ async def connection(pool: Pool) -> AsyncIterator[Connection]:
         raise Unavailable(metadata={"dependency": "postgresql"}) from error
     try:
         yield conn
+    except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as error:
+        raise Conflict(
+            "CONCURRENT_CHANGE", "another change came in between; try again", "حدث تغيير متزامن؛ حاول مرة أخرى"
+        ) from error
     except BaseException as error:
         if not _is_unavailable(error):
             raise
@@ -128,7 +134,10 @@ def _is_unavailable(error: BaseException) -> bool:
         code = error.sqlstate or ""
         # 25006: demoted to a standby; 57P01..3: shut down, crashed, starting; 53: out of connections or disk.
         return code in {"25006", "57P01", "57P02", "57P03"} or code.startswith(("08", "53"))
-    return isinstance(error, (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError))
+    # Our own time-outs and connection errors; those of other libraries derive from them and are not meant.
+    return type(error) in (TimeoutError, OSError, socket.gaierror) or isinstance(
+        error, (ConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+    )
 
 
 async def _lost(pool: Pool, error: BaseException) -> None:

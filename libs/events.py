@@ -1,6 +1,7 @@
 """Events in: a batch and its effect in one transaction, acknowledged after the commit."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -33,7 +34,7 @@ KEPT_SECONDS = 7 * 24 * 3600  # every reader can be rebuilt from a week of event
 DUPLICATE_SECONDS = 120
 BATCH = 100
 PENDING = 256
-ACK_SECONDS = 30
+ACK_SECONDS = 5  # what a reader took and died with is handed out again then
 TRIES = 8
 FETCH_SECONDS = 1.0
 
@@ -101,6 +102,13 @@ async def connected(client: NatsClient) -> None:
         await asyncio.sleep(0.1)
 
 
+def raise_if_cancelled(error: BaseException) -> None:
+    """The client turns a cancellation into an error of its own when its connection closes meanwhile."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError from error
+
+
 async def ping(client: NatsClient) -> None:
     """Raises: Unavailable when NATS is not connected."""
     if not client.is_connected:
@@ -159,13 +167,20 @@ async def consume(
             try:
                 messages = await subscription.fetch(BATCH, timeout=FETCH_SECONDS)
             except (nats.errors.TimeoutError, TimeoutError):
-                # Idle, or cut off from a consumer that is gone: asking for it tells which.
-                info = await subscription.consumer_info()
-                _pending.labels(consumer).set(info.num_pending or 0)
+                messages = []
+            if messages:
+                await _handle(pool, consumer, messages, handler)
                 continue
-            await _handle(pool, consumer, messages, handler)
+            # Idle, or cut off from a consumer that is gone: asking for it tells which.
+            info = await subscription.consumer_info()
+            _pending.labels(consumer).set(info.num_pending or 0)
         except (Unavailable, NatsError, TimeoutError, OSError) as error:
+            raise_if_cancelled(error)
             _log.warning("consumer_interrupted", consumer=consumer, error=type(error).__name__)
+            if subscription is not None:
+                # An old request for messages would swallow what the next one asks for.
+                with contextlib.suppress(NatsError, OSError):
+                    await subscription.unsubscribe()
             subscription = None
             await asyncio.sleep(0.5)
 

@@ -8,10 +8,11 @@ has it, OR binds tighter than AND, and terms side by side are joined by AND.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal
 
 from libs.errors import InvalidArgument
+from libs.text import nfc
 
 MAX_DEPTH = 10
 MAX_TERMS = 50
@@ -107,6 +108,7 @@ class _Reader:
         self.at += 1
         if kind == "string":
             value = re.sub(r"\\(.)", r"\1", value[1:-1])
+        value = nfc(value)  # as texts are stored
         return self.comparison(name, field, sign, value)
 
     def take(self, kind: str, wanted: str) -> str:
@@ -158,7 +160,10 @@ def _time(name: str, value: str) -> datetime:
         moment = None
     if moment is None or moment.tzinfo is None:
         raise _bad(f'needs an RFC 3339 time for {name}, such as "2026-01-31T09:00:00Z"')
-    return moment
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise _bad(f"needs a time between the years 1 and 9999 for {name}") from None
 
 
 def _bad(description: str) -> InvalidArgument:

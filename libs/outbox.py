@@ -1,7 +1,7 @@
 """Events out: stored with the change, sent after it.
 
 `add` writes an event in the transaction that makes the change, so there is never one without the
-other. `relay` sends what is settled, oldest first; NATS drops what it already has by the row's id.
+other. `relay` sends what is committed, oldest first; NATS drops what it already has by the row's id.
 """
 
 import asyncio
@@ -30,8 +30,7 @@ from thmnayah.api.v1 import annotations_pb2
 CREATE_TABLE = """
 CREATE TABLE outbox (
     id uuid PRIMARY KEY,
-    -- Ids are given before commit: only rows below every running transaction's are in their final order.
-    xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    -- Given while the row of what the event is about is locked, so in the order of that item's versions.
     position bigint GENERATED ALWAYS AS IDENTITY,
     subject text NOT NULL,
     headers jsonb NOT NULL,
@@ -39,7 +38,7 @@ CREATE TABLE outbox (
     create_time timestamptz NOT NULL DEFAULT now(),
     sent_time timestamptz
 );
-CREATE INDEX outbox_unsent ON outbox (xid, position) WHERE sent_time IS NULL;
+CREATE INDEX outbox_unsent ON outbox (position) WHERE sent_time IS NULL;
 CREATE INDEX outbox_sent ON outbox (sent_time) WHERE sent_time IS NOT NULL;
 """
 
@@ -105,6 +104,7 @@ async def relay(pool: Pool, nats: NatsClient, *, stream: str, replicas: int) -> 
                         if not conn.is_closed():  # a connection that is gone took its lock along
                             await conn.execute("SELECT pg_advisory_unlock($1)", _RELAY_LOCK)
         except (Unavailable, NatsError, TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            events.raise_if_cancelled(error)
             _log.warning("relay_interrupted", error=type(error).__name__)
         await asyncio.sleep(1)
 
@@ -122,13 +122,17 @@ async def _send_while_leading(conn: Connection, nats: NatsClient, jetstream: Jet
 
 
 async def send_batch(conn: Connection, nats: NatsClient, jetstream: JetStreamContext) -> int:
-    """Send the oldest settled events, at most BATCH, and mark them; returns how many."""
+    """Send the oldest events, at most BATCH, and mark them; returns how many.
+
+    Each row is marked for itself, so one that commits late is sent late and never skipped. Two changes
+    of one item wait for each other, so the earlier one's event is there when the later one's is.
+    """
     rows = await conn.fetch(
         """
         SELECT id, subject, headers, payload, extract(epoch FROM now() - create_time)::float8 AS age
         FROM outbox
-        WHERE sent_time IS NULL AND xid < pg_snapshot_xmin(pg_current_snapshot())
-        ORDER BY xid, position
+        WHERE sent_time IS NULL
+        ORDER BY position
         LIMIT $1
         """,
         BATCH,

@@ -35,7 +35,7 @@ def keys(page_token: str, question: Sequence[object], kinds: Sequence[type[Key]]
     try:
         padded = page_token + "=" * (-len(page_token) % 4)
         digest, *found = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-    except (binascii.Error, ValueError, TypeError):
+    except (binascii.Error, ValueError, TypeError, RecursionError):
         raise InvalidArgument({"pageToken": "is not a token of this API"}) from None
     if len(found) != len(kinds) or not all(type(key) is kind for key, kind in zip(found, kinds, strict=True)):
         raise InvalidArgument({"pageToken": "is not a token of this API"})

@@ -27,12 +27,15 @@ _LETTERS = str.maketrans(
 _WORD_MARKS = f"[{_MARKS}{INVISIBLE}\u0300-\u036f]"
 _WORD = re.compile(f"[^\\W_]+(?:(?:{_WORD_MARKS}+|['’])[^\\W_]+)*{_WORD_MARKS}*")
 
-_NOT_SLUG = re.compile(r"[^\w]+|_+")
-
 
 def nfc(text: str) -> str:
     """The form that text is stored in."""
     return unicodedata.normalize("NFC", text)
+
+
+def is_blank(text: str) -> bool:
+    """Whether a reader would see nothing."""
+    return not _INVISIBLE.sub("", text).strip()
 
 
 def normalize(text: str) -> str:
@@ -62,5 +65,5 @@ def slug(text: str, *, max_length: int = 120) -> str:
     Empty only when the title holds neither a letter nor a digit.
     """
     text = _INVISIBLE.sub("", _OPTIONAL.sub("", unicodedata.normalize("NFKC", text).casefold()))
-    joined = _NOT_SLUG.sub("-", unicodedata.normalize("NFC", text)).strip("-")
-    return joined[:max_length].rstrip("-")
+    kept = (char if unicodedata.category(char)[0] in "LM" or char.isdecimal() else " " for char in nfc(text))
+    return "-".join("".join(kept).split())[:max_length].rstrip("-")

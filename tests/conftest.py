@@ -12,22 +12,26 @@ import asyncpg
 import grpc
 import httpx
 import pytest
+
+from deploy.local.mesh import Mesh
+from deploy.local.settings import LocalSettings
 from thmnayah.auth.v1.auth_pb2 import CreateUserRequest, LoginRequest
 from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceStub
 from thmnayah.content.v1.content_pb2_grpc import ContentServiceStub
 from thmnayah.search.v1.search_pb2_grpc import SearchServiceStub
-
-from deploy.local.mesh import Mesh
-from deploy.local.settings import LocalSettings
 
 ADMIN_EMAIL = "admin@example.com"
 ADMIN_PASSWORD = "Passw0rd-of-tests"
 CORS_ORIGIN = "https://studio.example.com"
 
 if TYPE_CHECKING:  # the typed faces of the stubs exist for the type checker alone
-    from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceAsyncStub as AuthStub
-    from thmnayah.content.v1.content_pb2_grpc import ContentServiceAsyncStub as ContentStub
-    from thmnayah.search.v1.search_pb2_grpc import SearchServiceAsyncStub as SearchStub
+    from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceAsyncStub
+    from thmnayah.content.v1.content_pb2_grpc import ContentServiceAsyncStub
+    from thmnayah.search.v1.search_pb2_grpc import SearchServiceAsyncStub
+
+    AuthStub = AuthServiceAsyncStub
+    ContentStub = ContentServiceAsyncStub
+    SearchStub = SearchServiceAsyncStub
 else:
     AuthStub, ContentStub, SearchStub = AuthServiceStub, ContentServiceStub, SearchServiceStub
 

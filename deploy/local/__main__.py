@@ -41,6 +41,9 @@ async def run(settings: LocalSettings) -> int:
     except NotStarted as problem:
         say(str(problem))
         return 1
+    except OSError as problem:
+        say(f"the data folder {mesh.data} cannot be used: {problem.strerror} ({problem.filename})")
+        return 1
     finally:
         start.cancel()
         await asyncio.gather(start, return_exceptions=True)

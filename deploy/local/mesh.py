@@ -201,8 +201,8 @@ class Mesh:
     def _load_secrets(self) -> None:
         path = self.data / "secrets.json"
         try:
-            self._secrets = json.loads(path.read_text()) if path.exists() else {}
-        except (OSError, ValueError) as error:
+            self._secrets = dict(json.loads(path.read_text())) if path.exists() else {}
+        except (OSError, ValueError, TypeError) as error:
             raise NotStarted(
                 f"{path} cannot be read ({error}); restore it: the databases' passwords are in it"
             ) from None

@@ -147,7 +147,8 @@ def _create(settings: Settings, request: auth_pb2.CreateUserRequest, *, first_ad
     try:
         print(asyncio.run(create_user(settings, request, first_admin=first_admin)))
     except errors.InvalidArgument as error:
-        sys.exit("\n".join(f"{field}: {why}" for field, why in error.violations.items()))
+        settings_of = {"email": "THMNAYAH_ADMIN_EMAIL", "password": "THMNAYAH_ADMIN_PASSWORD"} if first_admin else {}
+        sys.exit("\n".join(f"{settings_of.get(field, field)}: {why}" for field, why in error.violations.items()))
 
 
 if __name__ == "__main__":

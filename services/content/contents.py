@@ -1,8 +1,8 @@
 """Items of content: the draft that editors work on, and what is published of it."""
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -47,13 +47,29 @@ _ORDERS = {
 }
 
 
+def normalize(content: Content) -> bool:
+    """Put every text into the form it is stored in, and tags that become equal into one.
+
+    Returns:
+        Whether anything changed, in which case it may be longer than the contract allows.
+    """
+    before = content.SerializeToString(deterministic=True)
+    for field in LOCALISED:
+        texts = getattr(content, field)
+        for locale, value in list(texts.items()):
+            texts[locale] = text.nfc(value)
+    content.category = text.nfc(content.category)
+    content.external_id = text.nfc(content.external_id)
+    content.tags[:] = dict.fromkeys(text.nfc(tag) for tag in content.tags)
+    return content.SerializeToString(deterministic=True) != before
+
+
 async def create(conn: Connection, content: Content, *, created_by: str) -> Content:
-    """Store a new draft."""
+    """Store a new draft, whose texts are in normal form."""
     await _check_locales(conn, content)
     content_id = str(uuid_utils.uuid7())
-    values = {
-        field: {locale: text.nfc(value) for locale, value in getattr(content, field).items()} for field in LOCALISED
-    }
+    values = {field: dict(getattr(content, field)) for field in LOCALISED}
+    _check_titles(values, given=values["slug"])
     values["slug"] = await _claim_slugs(conn, content_id, content.type, values["slug"], values["title"])
     try:
         row = await fetch_one(
@@ -66,8 +82,8 @@ async def create(conn: Connection, content: Content, *, created_by: str) -> Cont
             content_id,
             content.type,
             *(values[field] for field in LOCALISED),
-            text.nfc(content.category) or None,
-            [text.nfc(tag) for tag in content.tags],
+            content.category or None,
+            list(content.tags),
             content.external_id or None,
             created_by,
         )
@@ -144,8 +160,7 @@ async def update(conn: Connection, content: Content, *, paths: Sequence[str], et
     after = _values(row)
     for path in _paths(content, paths):
         _set(after, path, content)
-    if not after["title"]:
-        raise InvalidArgument({"content.title": "is required in at least one locale"})
+    _check_titles(after, given=after["slug"].keys() - before["slug"].keys())
     if after["slug"] != before["slug"] or after["title"].keys() != before["title"].keys():
         after["slug"] = await _claim_slugs(conn, content.id, row["type"], after["slug"], after["title"])
     changed = [column for column in after if after[column] != before[column]]
@@ -249,8 +264,16 @@ async def delete(conn: Connection, content_id: str, *, etag: str) -> Content:
 
 
 def check_etag(etag: str, version: int) -> None:
-    """Raises: Conflict when the etag was read from another version. An empty one is never checked."""
-    if etag in ("", "*") or etag.strip('"').partition("-")[0] == str(version):
+    """Check the version that a change is based on.
+
+    Args:
+        etag: one, or several joined by commas, as in `If-Match`; "" and "*" hold for every version.
+
+    Raises:
+        Conflict: none was read from this version.
+    """
+    read = {each.strip().strip('"') for each in etag.split(",")}
+    if etag == "" or read & {"*", f"{version}", f"{version}-published"}:
         return
     raise Conflict(
         "ETAG_MISMATCH",
@@ -295,7 +318,7 @@ async def _show(conn: Connection, row: Record, content: Content) -> Content:
     content.created_by = row["created_by"]
     content.create_time.CopyFrom(_timestamp(row["create_time"]))
     content.update_time.CopyFrom(_timestamp(row["moment"]))
-    _set_state(content, row)
+    _set_state(content, row, content.title)
     if content.state != Content.PUBLISHED:
         await conn.execute("DELETE FROM publications WHERE id = $1", row["id"])
         return content
@@ -342,14 +365,15 @@ def _draft(row: Record) -> Content:
     )
     if row["delete_time"] is not None:
         content.delete_time.CopyFrom(_timestamp(row["delete_time"]))
-    _set_state(content, row)
+    # What readers see stays told, though its draft may be gone.
+    _set_state(content, row, {*content.title, *row["published"]})
     return content
 
 
-def _set_state(content: Content, row: Record) -> None:
-    """Set the state of the item and of each locale that has a title."""
+def _set_state(content: Content, row: Record, locales: Iterable[str]) -> None:
+    """Set the state of the item and of these locales."""
     content.locales.clear()
-    for locale in content.title:
+    for locale in locales:
         status = content.locales[locale]
         published = row["published"].get(locale)
         status.state = Content.DRAFT if published is None else Content.PUBLISHED
@@ -384,25 +408,42 @@ def _paths(content: Content, paths: Sequence[str]) -> Iterable[str]:
 
 
 def _set(values: dict[str, Any], path: str, content: Content) -> None:
-    name, _, locale = path.partition(".")
+    name, separator, locale = path.partition(".")
     name = "external_id" if name == "externalId" else name
     if name in LOCALISED:
         given: Mapping[str, str] = getattr(content, name)
-        if not locale:
-            values[name] = {key: text.nfc(value) for key, value in given.items()}
+        if not separator:
+            values[name] = dict(given)
         elif locale in given:
-            values[name][locale] = text.nfc(given[locale])
-        else:
+            values[name][locale] = given[locale]
+        elif locale in values["title"] or locale in values[name]:
             values[name].pop(locale, None)
-    elif name in UNLOCALISED and not locale:
-        value = getattr(content, name)
-        values[name] = [text.nfc(tag) for tag in value] if name == "tags" else text.nfc(value) or None
+        else:
+            raise InvalidArgument({"updateMask": f"{path} is in no locale of this content"})
+    elif name in UNLOCALISED and not separator:
+        values[name] = list(content.tags) if name == "tags" else getattr(content, name) or None
     elif name == "etag":
         return
-    elif name in Content.DESCRIPTOR.fields_by_name and not locale:
+    elif name in Content.DESCRIPTOR.fields_by_name and not separator:
         raise InvalidArgument({"updateMask": f"{path} is not for callers to set"})
     else:
         raise InvalidArgument({"updateMask": f"{path} is not a field of a content"})
+
+
+def _check_titles(values: Mapping[str, Any], *, given: Collection[str]) -> None:
+    """Raises: InvalidArgument without a title, with a blank one, or for an address that was given without one."""
+    wrong = {
+        f"content.title.{locale}": "must hold more than white space"
+        for locale, title in values["title"].items()
+        if text.is_blank(title)
+    }
+    wrong |= {
+        f"content.slug.{locale}": "needs a title in this locale" for locale in given if locale not in values["title"]
+    }
+    if not values["title"]:
+        wrong = {"content.title": "is required in at least one locale"}
+    if wrong:
+        raise InvalidArgument(wrong)
 
 
 def _copy_locale(source: Mapping[str, str], target: Any, locale: str) -> None:
@@ -480,8 +521,8 @@ def _order(order_by: str) -> tuple[str, bool]:
 
 def _position(after: Sequence[object]) -> list[object]:
     try:
-        return [datetime.fromisoformat(str(after[0])), uuid.UUID(str(after[1]))]
-    except ValueError:
+        return [datetime.fromisoformat(str(after[0])).astimezone(UTC), uuid.UUID(str(after[1]))]
+    except (ValueError, OverflowError):
         raise InvalidArgument({"pageToken": "is not a token of this API"}) from None
 
 

@@ -23,6 +23,8 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
         self.published = published
 
     async def CreateContent(self, request: content_pb2.CreateContentRequest, context: Context) -> Content:
+        if contents.normalize(request.content):
+            rpc.validate(request)
         async with transaction(self.db) as conn:
             content = await contents.create(conn, request.content, created_by=caller.get().user_id)
             await outbox.add(conn, content_pb2.ContentCreated(content=content), about=content.id)
@@ -52,6 +54,8 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
             )
 
     async def UpdateContent(self, request: content_pb2.UpdateContentRequest, context: Context) -> Content:
+        if contents.normalize(request.content):
+            rpc.validate(request)
         async with transaction(self.db) as conn:
             content = await contents.update(
                 conn, request.content, paths=request.update_mask.paths, etag=_etag(request.content.etag)

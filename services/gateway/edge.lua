@@ -6,33 +6,46 @@ local function decode(text)
   return (text:gsub("+", " "):gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
 end
 
--- The transcoder lets ?id= override /{id}; nobody means that well.
-local function overridden(method, path)
+-- The transcoder lets ?id= override /{id}, and fills from the query what the body is for; nobody
+-- means that well, and a query is logged on its way.
+local function misplaced(method, path)
   local address, query = path:match("^([^?]*)%?(.*)$")
   if not query then return nil end
   for _, rule in ipairs(BOUND) do
     if rule.method == method and address:match(rule.pattern) then
       for pair in query:gmatch("[^&]+") do
         local name = decode(pair:match("^[^=]*"))
-        if rule.fields[name] then return name end
+        if rule.fields[name] then return name, "path" end
+        if rule.body == "*" or (rule.body ~= "" and name:match("^" .. rule.body .. "%f[^%w_]")) then return name, "body" end
       end
     end
   end
 end
 
+-- "ar" when it is preferred to English, as the services have it.
+local function language(accepted)
+  local best, weight = "en", 0
+  for choice in accepted:gmatch("[^,]+") do
+    local tag, quality = choice:match("^%s*(%a+)[^;]*;%s*[qQ]=([%d.]+)%s*$")
+    if not tag then tag, quality = choice:match("^%s*(%a+)"), "1" end
+    tag, quality = (tag or ""):lower(), tonumber(quality) or 0
+    if (tag == "ar" or tag == "en") and quality > weight then best, weight = tag, quality end
+  end
+  return best
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
-  local language = headers:get("accept-language") or ""
   handle:streamInfo():dynamicMetadata():set("edge", "request", {
     if_match = headers:get("if-match") or "",
     if_none_match = headers:get("if-none-match") or "",
-    language = language:match("^%s*ar") and "ar" or "en",
+    language = language(headers:get("accept-language") or ""),
     id = headers:get("x-request-id") or "",
     rest = not (headers:get("content-type") or ""):match("^application/grpc"),
   })
-  local name = overridden(headers:get(":method"), headers:get(":path"))
+  local name, place = misplaced(headers:get(":method"), headers:get(":path"))
   if name then
-    handle:respond({[":status"] = "400"}, name .. ": belongs in the path and may not stand in the query")
+    handle:respond({[":status"] = "400"}, name .. ": belongs in the " .. place .. " and may not stand in the query")
   end
 end
 
@@ -54,8 +67,14 @@ local function reading_problem(text)
   said = said:gsub("\\n.*", ""):gsub("\n.*", ""):gsub('\\"', '"'):gsub("[^\32-\126]", "?"):sub(1, 200)
   local unknown = said:match('find field "([^"]+)"')
   if unknown then return unknown, "is not a field of this request" end
-  local field, problem = said:match("^([%w_.%[%]]+): (.*)$")
-  if not field then return nil, (said:gsub("^: ", "")) end
+  local bound = said:match("of the field ([%w_.]+) is conflicting")
+  if bound then return bound:gsub("_(%w)", string.upper), "is in the path and may not differ elsewhere" end
+  local field, problem = said:match("^([%w_.%[%]]*): (.*)$")
+  if not field then return nil, said end
+  -- Where an object or a list stands for something else, Envoy names the message and then its field.
+  local inner = problem:match("scalar field for type ([%w_]+)$") or problem:match("for field '([%w_]+)'")
+  if inner then return (field ~= "" and field .. "." or "") .. inner:gsub("_(%w)", string.upper), "is of another type" end
+  if field == "" then return nil, problem end
   -- content.title[0].value is how Envoy names an entry of the map content.title.
   field = field:gsub("%[%d+%]%.value$", ""):gsub("%[%d+%]%.key$", ""):gsub("_(%w)", string.upper)
   return field, (problem:gsub(" for type type%.googleapis%.com/.*", ""):gsub(" for type TYPE_", ", which must be of type "))
@@ -89,23 +108,28 @@ function envoy_on_response(handle)
   for _, name in ipairs({"grpc-status", "grpc-message", "grpc-accept-encoding"}) do headers:remove(name) end
   local status = headers:get(":status")
   local etag = headers:get("etag")
-  -- Headers go before the body is asked for: later they are on their way.
+  -- What was got before the body is asked for is dead after it: ask for the headers anew.
   if status == "200" then
     if etag and request.if_none_match ~= "" and matches(request.if_none_match, etag) then
       headers:replace(":status", "304")
-      headers:remove("content-length")
       headers:remove("content-type")
       local body = handle:body()
       if body then body:setBytes("") end
+      handle:headers():remove("content-length")
     end
   elseif status == "409" and request.if_match ~= "" then
-    headers:replace(":status", "412")
+    local body = handle:body()
+    if body and body:getBytes(0, body:length()):find('"reason":"ETAG_MISMATCH"', 1, true) then
+      handle:headers():replace(":status", "412")
+    end
   elseif tonumber(status) >= 400 then
     headers:replace("content-type", "application/json")
     headers:remove("content-length")
     local body = handle:body()
     local text = body and body:getBytes(0, body:length()) or ""
     -- The services' errors name their fields and reasons; what does not is Envoy's own.
+    local delay = text:match('"retryDelay":"([%d.]+)s"')
+    if delay then handle:headers():replace("retry-after", tostring(math.ceil(tonumber(delay)))) end
     if body and (not text:find('"reason"', 1, true) or (status == "400" and text:find('^{"code":3,"details"'))) then
       body:setBytes(error_body(status, request, text))
     end

@@ -163,6 +163,7 @@ def _public(settings: GatewaySettings) -> Json:
         ],
         "route_config": {
             "name": "edge",
+            "validate_clusters": False,  # one is named on purpose that does not exist
             "virtual_hosts": [
                 {
                     "name": "edge",
@@ -241,7 +242,7 @@ def _rest_routes() -> Iterator[Json]:
                         "safe_regex": {"regex": _regex(rule.path)},
                         "headers": [{"name": ":method", "string_match": {"exact": rule.verb}}],
                     },
-                    "direct_response": {"status": 404},
+                    "route": _NOWHERE,
                     "typed_per_filter_config": {
                         "envoy.filters.http.buffer": {
                             "@type": _TYPE + _BUFFER_ROUTE,
@@ -250,7 +251,7 @@ def _rest_routes() -> Iterator[Json]:
                     },
                 }
     yield {"match": {"path": "/"}, "redirect": {"path_redirect": "/docs", "response_code": "FOUND"}}
-    yield {"match": {"prefix": "/"}, "direct_response": {"status": 404}}
+    yield {"match": {"prefix": "/"}, "route": _NOWHERE}
 
 
 def _expects_text(message: Descriptor, seen: frozenset[str] = frozenset()) -> bool:
@@ -313,6 +314,7 @@ def _transcoder(services: list[str]) -> Json:
         proto_descriptor_bin=base64.b64encode(contracts.descriptor_file().read_bytes()).decode(),
         services=services,
         convert_grpc_status=True,
+        query_param_unescape_plus=True,
         print_options={"always_print_primitive_fields": True},
         request_validation_options={
             "reject_unknown_method": False,
@@ -328,7 +330,9 @@ def _cors(origins: str) -> Json:
     listed = [origin.strip() for origin in origins.split(",") if origin.strip()]
     return {
         "@type": _TYPE + "envoy.extensions.filters.http.cors.v3.CorsPolicy",
-        "allow_origin_string_match": [{"prefix": ""} if origin == "*" else {"exact": origin} for origin in listed],
+        "allow_origin_string_match": [
+            {"safe_regex": {"regex": ".*"}} if origin == "*" else {"exact": origin} for origin in listed
+        ],
         "allow_methods": "GET, POST, PATCH, DELETE",
         "allow_headers": "authorization, content-type, accept-language, if-match, if-none-match, x-request-id",
         "expose_headers": "etag, retry-after, x-request-id",
@@ -349,7 +353,9 @@ def _local_replies() -> Iterator[Json]:
         spoken = [_header_filter("accept-language", prefix="ar")] if language == "ar" else []
         yield {"filter": _all(_status_filter(401), unsigned, *spoken), **_json_body(_MISSING, language)}
         # What jwt_authn answers to a token that was made for another audience.
-        yield {"filter": _all(_status_filter(403), *spoken), "status_code": 401, **_json_body(_ERRORS[401], language)}
+        signed = _header_filter("authorization", present=True)
+        refused = _all(_status_filter(403), signed, *spoken)
+        yield {"filter": refused, "status_code": 401, **_json_body(_ERRORS[401], language)}
         for status, error in _ERRORS.items():
             # edge.lua makes a violation of the cause, where the request got that far.
             cause = {"cause": "%LOCAL_REPLY_BODY%"} if status == 400 else {}
@@ -401,11 +407,11 @@ def _lua() -> str:
     for rpc in public_rpcs():
         for rule in rpc.http:
             names = {name for field in re.findall(r"{([^}=]+)", rule.path) for name in (field, _camel(field))}
-            if names:
+            if names or rule.body:
                 fields = ", ".join(f"[{json.dumps(name)}] = true" for name in sorted(names))
                 bound.append(
                     f"  {{method = {json.dumps(rule.verb)}, pattern = {json.dumps(_lua_pattern(rule.path))},"
-                    f" fields = {{{fields}}}}},"
+                    f" fields = {{{fields}}}, body = {json.dumps(rule.body)}}},"
                 )
     errors = [
         f'  ["{status}"] = {{code = {code}, reason = {json.dumps(reason)}, en = {json.dumps(english)},'
@@ -429,9 +435,7 @@ def _lua_pattern(path: str) -> str:
     """The same as a Lua pattern; a slash at the end is one the transcoder overlooks too."""
     parts = re.split(r"({[^}]+})", path)
     return (
-        "^"
-        + "".join("[^/:]+" if part.startswith("{") else re.sub(r"([^\w/:])", r"%\1", part) for part in parts)
-        + "/?$"
+        "^" + "".join("[^/]+" if part.startswith("{") else re.sub(r"([^\w/:])", r"%\1", part) for part in parts) + "/?$"
     )
 
 
@@ -494,11 +498,13 @@ def _extension(name: str, kind: str, **config: Any) -> Json:
     return {"name": name, "typed_config": {"@type": _TYPE + kind, **config}}
 
 
+# A 404. Not a direct response: the CORS filter looks at routes to clusters alone.
+_NOWHERE = {"cluster": "nowhere", "cluster_not_found_response_code": "NOT_FOUND"}
 _RESPONSE_HEADERS = {
     "x-content-type-options": "nosniff",
     "content-security-policy": "frame-ancestors 'none'",
     # The same address answers an editor and a reader differently.
-    "vary": "authorization, accept-language",
+    "vary": "authorization, accept-language, origin",
 }
 _MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _BUFFER_ROUTE = "envoy.extensions.filters.http.buffer.v3.BufferPerRoute"

@@ -1,0 +1,1 @@
+"""Tests of the content service, and how other tests make items with it."""
