@@ -36,7 +36,7 @@ class Workload:
         self.items = items
         self._credentials = {"email": email, "password": password}
         self._http = httpx.Client(base_url=f"http://{server}", timeout=30)
-        self._random = random.Random(1)  # noqa: S311  # the same requests in every run
+        self._random = random.Random(1)  # the same requests in every run
         self._texts = read_lines(data / "documents.jsonl")
         self._sentences = {
             locale: [
@@ -136,7 +136,7 @@ class Workload:
         return load.request(verb, path, expects=expects, body=body, token=self._token)
 
     def _create(self, number: int, kind: str, external_id: str) -> Request:
-        chosen = random.Random(number)  # noqa: S311  # an item is the same in every run
+        chosen = random.Random(number)  # an item is the same in every run
         sentences = {locale: chosen.sample(self._sentences[locale], SENTENCES + 1) for locale in LOCALES}
         item = {
             "type": kind,

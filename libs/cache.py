@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 from libs import events
 
 # The floor under the events: longer than this nothing is believed without asking again.
-LOCAL_SECONDS = 60.0
+LOCAL_SECONDS = 600.0
 VALKEY_SECONDS = 600
 # How long an emptied key takes no value: a reader who asked the database before the change is done by then.
 EMPTIED_SECONDS = 10

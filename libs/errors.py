@@ -6,6 +6,7 @@ Callers branch on the reason, people read the message in their own language:
 """
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import ClassVar
 
 from google.protobuf import duration_pb2
@@ -13,6 +14,18 @@ from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 DOMAIN = "thmnayah"
+
+
+# A status travels in headers, which gRPC bounds at 16 KiB together: what is longer would never arrive.
+VIOLATIONS = 16
+FIELD_CHARACTERS = 80
+DESCRIPTION_CHARACTERS = 120
+MESSAGE_CHARACTERS = 300
+METADATA_CHARACTERS = 100
+
+
+def _cut(text: str, characters: int) -> str:
+    return text if len(text) <= characters else text[: characters - 1] + "…"
 
 
 class Failure(Exception):
@@ -44,21 +57,26 @@ class Failure(Exception):
         self.metadata = dict(metadata or {})
         self.retry_seconds = retry_seconds
 
-    def status(self, *, language: str, request_id: str) -> status_pb2.Status:
-        """The google.rpc.Status a caller receives; `language` is "ar" or "en"."""
+    def status(self, *, language: str, request_id: str, code: int | None = None) -> status_pb2.Status:
+        """The google.rpc.Status a caller receives; `language` is "ar" or "en", `code` the class's own."""
+        told = self.arabic if language == "ar" else self.english
         details: list[Message] = [
-            error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=self.metadata),
-            error_details_pb2.LocalizedMessage(
-                locale=language, message=self.arabic if language == "ar" else self.english
+            error_details_pb2.ErrorInfo(
+                reason=self.reason,
+                domain=DOMAIN,
+                metadata={name: _cut(value, METADATA_CHARACTERS) for name, value in self.metadata.items()},
             ),
+            error_details_pb2.LocalizedMessage(locale=language, message=_cut(told, MESSAGE_CHARACTERS)),
             error_details_pb2.RequestInfo(request_id=request_id),
         ]
         if self.violations:
             details.append(
                 error_details_pb2.BadRequest(
                     field_violations=[
-                        error_details_pb2.BadRequest.FieldViolation(field=field, description=description)
-                        for field, description in self.violations.items()
+                        error_details_pb2.BadRequest.FieldViolation(
+                            field=_cut(field, FIELD_CHARACTERS), description=_cut(description, DESCRIPTION_CHARACTERS)
+                        )
+                        for field, description in islice(self.violations.items(), VIOLATIONS)
                     ]
                 )
             )
@@ -66,7 +84,9 @@ class Failure(Exception):
             delay = duration_pb2.Duration()
             delay.FromMilliseconds(int(self.retry_seconds * 1000))
             details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-        status = status_pb2.Status(code=self.code, message=self.english)
+        status = status_pb2.Status(
+            code=self.code if code is None else code, message=_cut(self.english, MESSAGE_CHARACTERS)
+        )
         for detail in details:
             status.details.add().Pack(detail)
         return status

@@ -22,6 +22,7 @@ ISSUER = "https://auth.thmnayah"
 ALGORITHM = "ES256"
 TOKEN_TYPE = "at+jwt"  # noqa: S105 — no secret; RFC 9068: keeps an ID token from passing as an access token
 CLOCK_SKEW_SECONDS = 5
+LONGEST_SECONDS = 86_400  # no token of ours lives longer than a day
 
 _WRITE = frozenset({"content.create", "content.update", "content.publish", "content.delete", "content.read_drafts"})
 
@@ -100,6 +101,8 @@ class Verifier:
 
     async def verify(self, token: str) -> Identity:
         """Raises: Unauthenticated when anything at all is wrong with the token."""
+        if self._stale and self._keys:
+            await self._refresh()
         digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
         remembered = self._verified.get(digest)
         if remembered is not None:
@@ -121,7 +124,9 @@ class Verifier:
                 options={"require": ["exp", "iat", "iss", "aud", "sub", "sid", "jti"]},
             )
             roles = tuple(str(role) for role in claims.get("roles", ()))
-        except (jwt.PyJWTError, ValueError, TypeError):
+            if not 0 < claims["exp"] - claims["iat"] <= LONGEST_SECONDS or not claims["sub"] or not claims["sid"]:
+                raise token_invalid()
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError):
             raise token_invalid() from None
         granted = frozenset().union(*(ROLES.get(role, frozenset()) for role in roles))
         identity = Identity(str(claims["sub"]), str(claims["sid"]), roles, granted)
@@ -133,19 +138,23 @@ class Verifier:
     async def _key(self, kid: object) -> jwt.PyJWK:
         if not isinstance(kid, str):
             raise token_invalid()
-        stale = time.monotonic() - self._refreshed > self.REFRESH_SECONDS
-        if stale or kid not in self._keys:
+        if self._stale or kid not in self._keys:
             await self._refresh()
         key = self._keys.get(kid)
         if key is None:
             raise token_invalid()
         return key
 
+    @property
+    def _stale(self) -> bool:
+        return time.monotonic() - self._refreshed > self.REFRESH_SECONDS
+
     async def _refresh(self) -> None:
         async with self._lock:
             if time.monotonic() - self._tried <= 1:  # another call did it
+                if not self._keys:
+                    raise Unavailable(metadata={"dependency": "auth"})
                 return
-            self._tried = time.monotonic()
             try:
                 keys = await self._fetch_keys()
             except Exception as error:
@@ -153,6 +162,8 @@ class Verifier:
                     raise Unavailable(metadata={"dependency": "auth"}) from error
                 _log.warning("keys_not_refreshed", error=type(error).__name__)
                 return
+            finally:  # those who waited in line meanwhile do not try once more
+                self._tried = time.monotonic()
             self._refreshed = time.monotonic()
             self._keys = {
                 key.kid: jwt.PyJWK(

@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ import grpc
 import httpx
 import pytest
 
-from deploy.local.mesh import Mesh
+from deploy.local.mesh import Mesh, free_ports
 from deploy.local.settings import LocalSettings
 from thmnayah.auth.v1.auth_pb2 import CreateUserRequest, LoginRequest
 from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceStub
@@ -41,9 +40,7 @@ Metadata = tuple[tuple[str, str], ...]
 
 def free_port() -> int:
     """A port nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_ports("port")["port"]
 
 
 def mesh_settings(folder: Path) -> LocalSettings:

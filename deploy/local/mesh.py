@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import pwd
+import random
 import secrets
 import shutil
 import signal
@@ -106,7 +107,7 @@ class Mesh:
         self._check_port()
         self._take_folder()
         self._sockets = Path(tempfile.mkdtemp(prefix="thmnayah-"))
-        self._ports = _free_ports(
+        self._ports = free_ports(
             *("postgresql", "valkey", "nats", *SERVICES, "gateway"),
             *(f"{name}-metrics" for name in (*SERVICES, "gateway")),
         )
@@ -201,8 +202,10 @@ class Mesh:
     def _load_secrets(self) -> None:
         path = self.data / "secrets.json"
         try:
-            self._secrets = dict(json.loads(path.read_text())) if path.exists() else {}
-        except (OSError, ValueError, TypeError) as error:
+            self._secrets = json.loads(path.read_text()) if path.exists() else {}
+            if not isinstance(self._secrets, dict):
+                raise ValueError("not an object")  # noqa: TRY004 — as unreadable as broken JSON
+        except (OSError, ValueError) as error:
             raise NotStarted(
                 f"{path} cannot be read ({error}); restore it: the databases' passwords are in it"
             ) from None
@@ -438,13 +441,21 @@ def _executable(name: str) -> str:
     return str(beside) if beside.exists() else shutil.which(name) or name
 
 
-def _free_ports(*names: str) -> dict[str, int]:
-    """A free port for each name, all different."""
+def free_ports(*names: str) -> dict[str, int]:
+    """A port for each name, all different, that nobody uses.
+
+    They lie below those that systems hand out to outgoing connections, one of which could otherwise
+    take a port between here and the moment it is listened on.
+    """
+    found: dict[str, int] = {}
+    choose = random.SystemRandom().randrange  # several meshes choose at once
     with contextlib.ExitStack() as stack:
-        sockets = {name: stack.enter_context(socket.socket()) for name in names}
-        for each in sockets.values():
-            each.bind(("127.0.0.1", 0))
-        return {name: each.getsockname()[1] for name, each in sockets.items()}
+        while len(found) < len(names):
+            probe = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", choose(15_000, 30_000)))
+                found[names[len(found)]] = probe.getsockname()[1]
+    return found
 
 
 async def _ask(port: int, request: bytes) -> bytes:

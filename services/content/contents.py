@@ -70,7 +70,7 @@ async def create(conn: Connection, content: Content, *, created_by: str) -> Cont
     content_id = str(uuid_utils.uuid7())
     values = {field: dict(getattr(content, field)) for field in LOCALISED}
     _check_titles(values, given=values["slug"])
-    values["slug"] = await _claim_slugs(conn, content_id, content.type, values["slug"], values["title"])
+    values["slug"] = await _claim_slugs(conn, content_id, content.type, values["slug"], values["title"], new=True)
     try:
         row = await fetch_one(
             conn,
@@ -162,7 +162,7 @@ async def update(conn: Connection, content: Content, *, paths: Sequence[str], et
         _set(after, path, content)
     _check_titles(after, given=after["slug"].keys() - before["slug"].keys())
     if after["slug"] != before["slug"] or after["title"].keys() != before["title"].keys():
-        after["slug"] = await _claim_slugs(conn, content.id, row["type"], after["slug"], after["title"])
+        after["slug"] = await _claim_slugs(conn, content.id, row["type"], after["slug"], after["title"], new=False)
     changed = [column for column in after if after[column] != before[column]]
     if not changed:
         return None
@@ -454,7 +454,7 @@ def _copy_locale(source: Mapping[str, str], target: Any, locale: str) -> None:
 
 
 async def _claim_slugs(
-    conn: Connection, content_id: str, kind: str, given: Mapping[str, str], titles: Mapping[str, str]
+    conn: Connection, content_id: str, kind: str, given: Mapping[str, str], titles: Mapping[str, str], *, new: bool
 ) -> dict[str, str]:
     """Make the slugs of an item the given ones, and ones from the titles where none is given."""
     wanted: dict[str, list[str]] = {}
@@ -467,13 +467,14 @@ async def _claim_slugs(
             # Never empty: a title of signs alone is addressed by its type.
             derived = text.slug(titles[locale], max_length=100) or kind
             wanted[locale] = [derived, f"{derived}-{content_id[-12:]}"]
-    await conn.execute(
-        "DELETE FROM slugs WHERE content_id = $1"
-        " AND (locale, slug) NOT IN (SELECT * FROM unnest($2::text[], $3::text[]))",
-        content_id,
-        list(wanted),
-        [choices[0] for choices in wanted.values()],
-    )
+    if not new:
+        await conn.execute(
+            "DELETE FROM slugs WHERE content_id = $1"
+            " AND (locale, slug) NOT IN (SELECT * FROM unnest($2::text[], $3::text[]))",
+            content_id,
+            list(wanted),
+            [choices[0] for choices in wanted.values()],
+        )
     claimed: dict[str, str] = {}
     while len(claimed) < len(wanted):
         tried = {locale: choices.pop(0) for locale, choices in wanted.items() if locale not in claimed}

@@ -27,7 +27,7 @@ local function language(accepted)
   local best, weight = "en", 0
   for choice in accepted:gmatch("[^,]+") do
     local tag, quality = choice:match("^%s*(%a+)[^;]*;%s*[qQ]=([%d.]+)%s*$")
-    if not tag then tag, quality = choice:match("^%s*(%a+)"), "1" end
+    if not choice:find(";") then tag, quality = choice:match("^%s*(%a+)"), "1" end
     tag, quality = (tag or ""):lower(), tonumber(quality) or 0
     if (tag == "ar" or tag == "en") and quality > weight then best, weight = tag, quality end
   end
@@ -43,6 +43,9 @@ function envoy_on_request(handle)
     id = headers:get("x-request-id") or "",
     rest = not (headers:get("content-type") or ""):match("^application/grpc"),
   })
+  -- The scheme is to be read in any case (RFC 9110); jwt_authn knows one.
+  local scheme, token = (headers:get("authorization") or ""):match("^(%a+) (.*)$")
+  if scheme and scheme ~= "Bearer" and scheme:lower() == "bearer" then headers:replace("authorization", "Bearer " .. token) end
   local name, place = misplaced(headers:get(":method"), headers:get(":path"))
   if name then
     handle:respond({[":status"] = "400"}, name .. ": belongs in the " .. place .. " and may not stand in the query")
@@ -81,7 +84,7 @@ local function reading_problem(text)
 end
 
 local function error_body(status, request, text)
-  local known = ERRORS[status] or ERRORS["500"]
+  local known = ERRORS[text:match('"reason":"(TOKEN_MISSING)"') or status] or ERRORS["500"]
   local kind = "type.googleapis.com/google.rpc."
   local message, told, violation = known.en, known[request.language], ""
   if status == "400" then
@@ -104,7 +107,13 @@ end
 function envoy_on_response(handle)
   local headers = handle:headers()
   local request = (handle:streamInfo():dynamicMetadata():get("edge") or {}).request
-  if not request or not request.rest then return end
+  if not request then return end
+  if not request.rest then
+    -- Envoy's own refusal of a gRPC call: a message alone. Programs branch on the reason.
+    local details = DETAILS[request.language .. " " .. (headers:get("grpc-message") or "")]
+    if details and not headers:get("grpc-status-details-bin") then headers:add("grpc-status-details-bin", details) end
+    return
+  end
   for _, name in ipairs({"grpc-status", "grpc-message", "grpc-accept-encoding"}) do headers:remove(name) end
   local status = headers:get(":status")
   local etag = headers:get("etag")
@@ -127,10 +136,10 @@ function envoy_on_response(handle)
     headers:remove("content-length")
     local body = handle:body()
     local text = body and body:getBytes(0, body:length()) or ""
-    -- The services' errors name their fields and reasons; what does not is Envoy's own.
     local delay = text:match('"retryDelay":"([%d.]+)s"')
     if delay then handle:headers():replace("retry-after", tostring(math.ceil(tonumber(delay)))) end
-    if body and (not text:find('"reason"', 1, true) or (status == "400" and text:find('^{"code":3,"details"'))) then
+    -- The services' errors begin like this; whatever does not is Envoy's own.
+    if body and not text:find('^{"code":%d+,"message":') then
       body:setBytes(error_body(status, request, text))
     end
   end

@@ -15,6 +15,7 @@ from buf.validate import validate_pb2
 from google.protobuf.descriptor import Descriptor
 
 from libs import contracts, identity
+from libs.errors import Failure
 from services.gateway.settings import GatewaySettings
 
 Json = dict[str, Any]
@@ -47,12 +48,15 @@ _ERRORS: dict[int, tuple[int, str, str, str]] = {
     429: (8, "RATE_LIMITED", "too many requests; wait a little", "طلبات كثيرة؛ انتظر قليلا"),
     431: (8, "HEADERS_TOO_LARGE", "the headers are too large", "ترويسات الطلب أكبر من المسموح"),
     500: (13, "INTERNAL", "internal error", "خطأ داخلي"),
+    501: (12, "NOT_SUPPORTED", "this is not supported", "هذا غير مدعوم"),
     502: (14, "DEPENDENCY_UNAVAILABLE", "a part of the platform is not reachable; try again",
           "تعذر الوصول إلى جزء من المنصة؛ حاول مرة أخرى"),
     503: (14, "DEPENDENCY_UNAVAILABLE", "a part of the platform is not reachable; try again",
           "تعذر الوصول إلى جزء من المنصة؛ حاول مرة أخرى"),
     504: (4, "DEADLINE_EXCEEDED", "the deadline passed", "انتهت المهلة"),
 }  # fmt: skip
+# What gRPC calls a 404: the last of several with the same words holds.
+_UNKNOWN_METHOD = (12, "NOT_FOUND", _ERRORS[404][2], _ERRORS[404][3])
 _MISSING = (16, "TOKEN_MISSING", "sign in first", "سجّل الدخول أولًا")
 
 
@@ -250,6 +254,7 @@ def _rest_routes() -> Iterator[Json]:
                         }
                     },
                 }
+    yield {"match": {"connect_matcher": {}}, "direct_response": {"status": 405}}
     yield {"match": {"path": "/"}, "redirect": {"path_redirect": "/docs", "response_code": "FOUND"}}
     yield {"match": {"prefix": "/"}, "route": _NOWHERE}
 
@@ -274,7 +279,7 @@ def _jwt_authn() -> Json:
         "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
         "forward": True,
         "require_expiration": True,
-        "max_lifetime": "86400s",
+        "max_lifetime": f"{identity.LONGEST_SECONDS}s",
         "clock_skew_seconds": identity.CLOCK_SKEW_SECONDS,
         "remote_jwks": {
             "http_uri": {"uri": "http://keys/.well-known/jwks.json", "cluster": "keys", "timeout": "2s"},
@@ -345,6 +350,7 @@ def _local_replies() -> Iterator[Json]:
     grpc = _header_filter("content-type", prefix="application/grpc")
     unsigned = _header_filter("authorization", present=False)
     yield {"filter": _all(_status_filter(401), unsigned, grpc), **_text_body(_MISSING[2])}
+    yield {"filter": _all(_status_filter(403), grpc), "status_code": 401, **_text_body(_ERRORS[401][2])}
     for status, (_, _, english, _) in _ERRORS.items():
         if status != 400:  # of the others, the text may name upstreams
             yield {"filter": _all(_status_filter(status), grpc), **_text_body(english)}
@@ -416,9 +422,21 @@ def _lua() -> str:
     errors = [
         f'  ["{status}"] = {{code = {code}, reason = {json.dumps(reason)}, en = {json.dumps(english)},'
         f" ar = {json.dumps(arabic, ensure_ascii=False)}}},"
-        for status, (code, reason, english, arabic) in _ERRORS.items()
+        for status, (code, reason, english, arabic) in [*_ERRORS.items(), ("TOKEN_MISSING", _MISSING)]
     ]
-    return "\n".join(["BOUND = {", *bound, "}", "ERRORS = {", *errors, "}", _LUA.read_text("utf-8")])
+    details = {
+        (english, language): base64.b64encode(
+            Failure(reason, english, arabic).status(language=language, request_id="", code=code).SerializeToString()
+        ).decode()
+        for code, reason, english, arabic in (*_ERRORS.values(), _MISSING, _UNKNOWN_METHOD)
+        for language in ("ar", "en")
+    }
+    grpc = [
+        f"  [{json.dumps(f'{language} {english}')}] = {json.dumps(each)},"
+        for (english, language), each in details.items()
+    ]
+    tables = ["BOUND = {", *bound, "}", "ERRORS = {", *errors, "}", "DETAILS = {", *grpc, "}"]
+    return "\n".join([*tables, _LUA.read_text("utf-8")])
 
 
 def _camel(name: str) -> str:

