@@ -228,7 +228,7 @@ CASES = [
     Case("a method nobody knows", http("/healthz", method="BREW"), 400, "INVALID_REQUEST"),
     Case("a method in lower case", http("/healthz", method="get"), 400, "INVALID_REQUEST"),
     Case("a method put in a header", http("/v1/contents", "X-HTTP-Method-Override: DELETE"), 200),
-    Case("a tunnel", http("db.internal:5432", method="CONNECT", host="db.internal:5432"), 405, "METHOD_NOT_ALLOWED"),
+    Case("a tunnel", http("db.internal:5432", method="CONNECT", host="db.internal:5432"), 403, "PERMISSION_DENIED"),
     # Headers.
     Case("a large header", http("/healthz", "X-Large: " + "a" * 9000), 431, "HEADERS_TOO_LARGE"),
     Case("many headers", http("/healthz", *(f"X-{n}: 1" for n in range(70))), 431, "HEADERS_TOO_LARGE"),
