@@ -84,8 +84,11 @@ def _trace(service: str, endpoint: str) -> None:
     from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor  # noqa: PLC0415
     from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+    from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased  # noqa: PLC0415
 
-    provider = TracerProvider(resource=Resource.create({"service.name": f"thmnayah-{service}"}))
+    # Traces begin at the edge. Without this, the relay's looking for events would be most of them.
+    sampler = ParentBased(ALWAYS_OFF)
+    provider = TracerProvider(sampler, Resource.create({"service.name": f"thmnayah-{service}"}))
     exporter = OTLPSpanExporter(endpoint, insecure=endpoint.startswith("http:"))
     provider.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(provider)

@@ -131,6 +131,14 @@ def _public(settings: GatewaySettings) -> Json:
         },
         "server_name": "thmnayah",
         "preserve_external_request_id": True,
+        "request_id_extension": {
+            "typed_config": {
+                "@type": _TYPE + "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig",
+                # A caller's id stays as it was sent.
+                "pack_trace_reason": False,
+                "use_request_id_for_trace_sampling": False,
+            }
+        },
         "always_set_request_id_in_response": True,
         # Whoever names no deadline gets one, so that no call waits for ever.
         "early_header_mutation_extensions": [
@@ -191,6 +199,8 @@ def _public(settings: GatewaySettings) -> Json:
                 service_name="thmnayah-edge",
             ),
             "spawn_upstream_span": True,
+            # No more of the address than its first slash: a query may hold what people search for.
+            "max_path_tag_length": 1,
         }
     return _extension("envoy.filters.network.http_connection_manager", _MANAGER, **manager)
 

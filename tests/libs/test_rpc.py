@@ -594,7 +594,7 @@ async def test_health_outlives_what_a_service_only_uses(process: Process, outsid
 async def test_more_calls_than_the_limit_are_told_to_wait(
     process: Process, outside: grpc.aio.Channel, waiting: Any
 ) -> None:
-    admitted = [asyncio.ensure_future(waiting.GetDocs(GetDocsRequest(asset="go"))) for _ in range(4)]
+    admitted = [asyncio.ensure_future(waiting.GetDocs(GetDocsRequest(asset="go"), timeout=60)) for _ in range(4)]
 
     async def refused() -> grpc.aio.AioRpcError | None:
         try:
@@ -603,8 +603,8 @@ async def test_more_calls_than_the_limit_are_told_to_wait(
             return error if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED else None
         return None
 
-    error = await eventually(refused)
-    assert error is not None
+    error = await eventually(refused, seconds=20)
+    assert error is not None, [call.exception() for call in admitted if call.done()]
     _, found = details(error)
     assert found["ErrorInfo"].reason == "OVERLOADED"
     assert found["RetryInfo"].retry_delay.ToMilliseconds() == 1000
