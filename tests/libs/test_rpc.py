@@ -591,33 +591,6 @@ async def test_health_outlives_what_a_service_only_uses(process: Process, outsid
     await eventually(lambda: health(outside, "used"), lambda status: status == "SERVING")
 
 
-async def test_more_calls_than_the_limit_are_told_to_wait(
-    process: Process, outside: grpc.aio.Channel, waiting: Any
-) -> None:
-    admitted = [asyncio.ensure_future(waiting.GetDocs(GetDocsRequest(asset="go"), timeout=60)) for _ in range(4)]
-
-    async def refused() -> grpc.aio.AioRpcError | None:
-        try:
-            await waiting.GetDocs(GetDocsRequest(asset="go"), timeout=2)
-        except grpc.aio.AioRpcError as error:
-            return error if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED else None
-        return None
-
-    error = await eventually(refused, seconds=20)
-    assert error is not None, [call.exception() for call in admitted if call.done()]
-    _, found = details(error)
-    assert found["ErrorInfo"].reason == "OVERLOADED"
-    assert found["RetryInfo"].retry_delay.ToMilliseconds() == 1000
-    # Whoever asks after its health is never turned away, or the process would be restarted for being busy.
-    for _ in range(20):
-        assert await health(outside) == "SERVING"
-    assert not any(call.done() for call in admitted)
-
-    process.touch("go")
-    assert [(await call).data for call in admitted] == [b"done"] * 4
-    assert (await waiting.GetDocs(GetDocsRequest(asset="go"), timeout=5)).data == b"done"
-
-
 async def test_a_service_that_is_stopped_finishes_what_it_began(mortal: Process) -> None:
     async with grpc.aio.insecure_channel(mortal.address) as channel:
         waiting: Any = gateway_pb2_grpc.GatewayServiceStub(channel)
