@@ -3,16 +3,19 @@
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 import uuid_utils
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs import filters, paging, text
-from libs.db import Connection, Record, fetch_one
+from libs.db import Connection, fetch_one
 from libs.errors import AlreadyExists, Conflict, FailedPrecondition, InvalidArgument, NotFound
 from thmnayah.content.v1.content_pb2 import Content, ListContentsResponse
+
+# Columns by name: a row of `contents`, perhaps with what a change made of it.
+Row: TypeAlias = Mapping[str, Any]
 
 # Text that is kept for each locale, and the columns of `contents` that hold it.
 LOCALISED = ("slug", "title", "description", "body")
@@ -53,43 +56,51 @@ def normalize(content: Content) -> bool:
     Returns:
         Whether anything changed, in which case it may be longer than the contract allows.
     """
-    before = content.SerializeToString(deterministic=True)
+    changed = False
     for field in LOCALISED:
         texts = getattr(content, field)
         for locale, value in list(texts.items()):
-            texts[locale] = text.nfc(value)
-    content.category = text.nfc(content.category)
-    content.external_id = text.nfc(content.external_id)
-    content.tags[:] = dict.fromkeys(text.nfc(tag) for tag in content.tags)
-    return content.SerializeToString(deterministic=True) != before
+            if (formed := text.nfc(value)) != value:
+                texts[locale] = formed
+                changed = True
+    for field in ("category", "external_id"):
+        if (formed := text.nfc(value := getattr(content, field))) != value:
+            setattr(content, field, formed)
+            changed = True
+    if (tags := list(dict.fromkeys(map(text.nfc, content.tags)))) != list(content.tags):
+        content.tags[:] = tags
+        changed = True
+    return changed
 
 
 async def create(conn: Connection, content: Content, *, created_by: str) -> Content:
     """Store a new draft, whose texts are in normal form."""
     await _check_locales(conn, content)
     content_id = str(uuid_utils.uuid7())
-    values = {field: dict(getattr(content, field)) for field in LOCALISED}
+    values: dict[str, Any] = {field: dict(getattr(content, field)) for field in LOCALISED}
+    values |= {
+        "category": content.category or None,
+        "tags": list(content.tags),
+        "external_id": content.external_id or None,
+    }
     _check_titles(values, given=values["slug"])
     values["slug"] = await _claim_slugs(conn, content_id, content.type, values["slug"], values["title"], new=True)
     try:
         row = await fetch_one(
             conn,
-            f"""
-            INSERT INTO contents (id, type, slug, title, description, body, category, tags, external_id, created_by)
+            """
+            INSERT INTO contents (id, type, created_by, slug, title, description, body, category, tags, external_id)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-            RETURNING {_COLUMNS}
+            RETURNING published, version, create_time, update_time, publish_time, delete_time
             """,
             content_id,
             content.type,
-            *(values[field] for field in LOCALISED),
-            content.category or None,
-            list(content.tags),
-            content.external_id or None,
             created_by,
+            *values.values(),
         )
     except asyncpg.UniqueViolationError:
         raise _external_id_taken(content.external_id) from None
-    return _draft(row)
+    return _draft({"id": content_id, "type": content.type, "created_by": created_by, **values, **row})
 
 
 async def get_draft(conn: Connection, content_id: str) -> Content:
@@ -138,7 +149,7 @@ async def list_page(
     response = ListContentsResponse()
     for row in rows[:size]:
         if drafts:
-            response.contents.append(_draft(row))
+            response.contents.append(_draft(dict(row)))
         else:
             response.contents.add().MergeFromString(row["content"])  # in its place, without a copy
     if len(rows) > size:
@@ -168,19 +179,19 @@ async def update(conn: Connection, content: Content, *, paths: Sequence[str], et
         return None
     assignments = ", ".join(f"{column} = ${number}" for number, column in enumerate(changed, start=2))
     try:
-        row = await fetch_one(
+        stored = await fetch_one(
             conn,
             f"""
             UPDATE contents SET {assignments}, version = version + 1, update_time = now()
             WHERE id = $1
-            RETURNING {_COLUMNS}
+            RETURNING version, update_time
             """,
             content.id,
             *(after[column] for column in changed),
         )
     except asyncpg.UniqueViolationError:
         raise _external_id_taken(content.external_id) from None
-    return _draft(row)
+    return _draft({**row, **after, **stored})
 
 
 async def publish(
@@ -250,17 +261,17 @@ async def delete(conn: Connection, content_id: str, *, etag: str) -> Content:
     check_etag(etag, row["version"])
     await conn.execute("DELETE FROM publications WHERE id = $1", content_id)
     await conn.execute("DELETE FROM slugs WHERE content_id = $1", content_id)
-    row = await fetch_one(
+    gone = await fetch_one(
         conn,
-        f"""
+        """
         UPDATE contents
-        SET delete_time = now(), version = version + 1, published = '{{}}', publish_time = NULL
+        SET delete_time = now(), version = version + 1, published = '{}', publish_time = NULL
         WHERE id = $1
-        RETURNING {_COLUMNS}
+        RETURNING version, published, publish_time, delete_time
         """,
         content_id,
     )
-    return _draft(row)
+    return _draft({**row, **gone})
 
 
 def check_etag(etag: str, version: int) -> None:
@@ -283,7 +294,7 @@ def check_etag(etag: str, version: int) -> None:
     )
 
 
-async def _row(conn: Connection, content_id: str, *, lock: bool = False) -> Record:
+async def _row(conn: Connection, content_id: str, *, lock: bool = False) -> Row:
     row = await conn.fetchrow(
         f"SELECT {_COLUMNS}, now() AS moment FROM contents"
         f" WHERE id = $1 AND delete_time IS NULL {'FOR UPDATE' if lock else ''}",
@@ -291,25 +302,26 @@ async def _row(conn: Connection, content_id: str, *, lock: bool = False) -> Reco
     )
     if row is None:
         raise _not_found(content_id)
-    return row
+    return dict(row)
 
 
-async def _set_published(conn: Connection, row: Record, published: Mapping[str, str]) -> Record:
+async def _set_published(conn: Connection, row: Row, published: Mapping[str, str]) -> Row:
     """Store which locales are published since when; returns the new row."""
-    return await fetch_one(
+    stored = await fetch_one(
         conn,
-        f"""
+        """
         UPDATE contents SET published = $2, publish_time = $3, version = version + 1
         WHERE id = $1
-        RETURNING {_COLUMNS}, now() AS moment
+        RETURNING published, publish_time, version
         """,
         row["id"],
         published,
         min((datetime.fromisoformat(time) for time in published.values()), default=None),
     )
+    return {**row, **stored}
 
 
-async def _show(conn: Connection, row: Record, content: Content) -> Content:
+async def _show(conn: Connection, row: Row, content: Content) -> Content:
     """Make `content`, the texts of the published locales, what readers see; returns it complete."""
     content.id = str(row["id"])
     content.type = row["type"]
@@ -346,7 +358,7 @@ async def _show(conn: Connection, row: Record, content: Content) -> Content:
     return content
 
 
-def _draft(row: Record) -> Content:
+def _draft(row: Row) -> Content:
     content = Content(
         id=str(row["id"]),
         type=row["type"],
@@ -370,7 +382,7 @@ def _draft(row: Record) -> Content:
     return content
 
 
-def _set_state(content: Content, row: Record, locales: Iterable[str]) -> None:
+def _set_state(content: Content, row: Row, locales: Iterable[str]) -> None:
     """Set the state of the item and of these locales."""
     content.locales.clear()
     for locale in locales:
@@ -385,7 +397,7 @@ def _set_state(content: Content, row: Record, locales: Iterable[str]) -> None:
         content.publish_time.CopyFrom(_timestamp(row["publish_time"]))
 
 
-def _values(row: Record) -> dict[str, Any]:
+def _values(row: Row) -> dict[str, Any]:
     return {
         **{field: dict(row[field]) for field in LOCALISED},
         "category": row["category"],
@@ -503,10 +515,15 @@ async def _claim_slugs(
     return claimed
 
 
+# Locales are added to the table and never taken out, so one that was seen there is known for good.
+_known_locales: set[str] = set()
+
+
 async def _check_locales(conn: Connection, content: Content) -> None:
     used = {locale: field for field in reversed(LOCALISED) for locale in getattr(content, field)}
-    known = await conn.fetchval("SELECT array_agg(code) FROM locales WHERE code = ANY($1)", list(used)) or []
-    unknown = used.keys() - set(known)
+    if not used.keys() <= _known_locales:
+        _known_locales.update(await conn.fetchval("SELECT array_agg(code) FROM locales") or ())
+    unknown = used.keys() - _known_locales
     if unknown:
         raise InvalidArgument(
             {f"content.{used[locale]}.{locale}": "is not a locale of this installation" for locale in sorted(unknown)}

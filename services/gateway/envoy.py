@@ -359,6 +359,7 @@ def _local_replies() -> Iterator[Json]:
     """Envoy's own errors in the one shape; to gRPC callers as plain messages."""
     grpc = _header_filter("content-type", prefix="application/grpc")
     unsigned = _header_filter("authorization", present=False)
+    yield {"filter": _all(_NO_KEYS, grpc), "status_code": 503, **_text_body(_ERRORS[503][2])}
     yield {"filter": _all(_status_filter(401), unsigned, grpc), **_text_body(_MISSING[2])}
     yield {"filter": _all(_status_filter(403), grpc), "status_code": 401, **_text_body(_ERRORS[401][2])}
     for status, (_, _, english, _) in _ERRORS.items():
@@ -367,6 +368,7 @@ def _local_replies() -> Iterator[Json]:
     yield {"filter": grpc, **_text_body("%LOCAL_REPLY_BODY%")}
     for language in ("ar", "en"):
         spoken = [_header_filter("accept-language", prefix="ar")] if language == "ar" else []
+        yield {"filter": _all(_NO_KEYS, *spoken), "status_code": 503, **_json_body(_ERRORS[503], language)}
         yield {"filter": _all(_status_filter(401), unsigned, *spoken), **_json_body(_MISSING, language)}
         # What jwt_authn answers to a token that was made for another audience.
         signed = _header_filter("authorization", present=True)
@@ -526,6 +528,14 @@ def _extension(name: str, kind: str, **config: Any) -> Json:
     return {"name": name, "typed_config": {"@type": _TYPE + kind, **config}}
 
 
+# jwt_authn has no keys yet, since the auth service is away: the token is not to blame.
+_NO_KEYS = {
+    "extension_filter": _extension(
+        "envoy.access_loggers.extension_filters.cel",
+        "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+        expression="response.code_details.contains('Jwks_remote_fetch')",
+    )
+}
 # A 404. Not a direct response: the CORS filter looks at routes to clusters alone.
 _NOWHERE = {"cluster": "nowhere", "cluster_not_found_response_code": "NOT_FOUND"}
 _RESPONSE_HEADERS = {

@@ -425,3 +425,27 @@ async def test_nor_does_it_reach_a_grpc_caller(deserted: str, service: str) -> N
 
     assert failed.value.code() == grpc.StatusCode.UNAVAILABLE
     assert failed.value.details() == "a part of the platform is not reachable; try again"
+
+
+@pytest.mark.parametrize("language", ["ar", "en"])
+async def test_an_edge_without_keys_does_not_blame_the_token(deserted: str, upstream: Upstream, language: str) -> None:
+    """Whoever hears 401 throws a good token away."""
+    signed = (f"Authorization: Bearer {upstream.token()}", f"Accept-Language: {language}")
+
+    answer = await send(deserted, http("/v1/me", *signed))
+
+    assert answer.status == 503
+    error = problem(answer.status, answer.headers, answer.body)
+    assert (error.reason, error.locale) == ("DEPENDENCY_UNAVAILABLE", language)
+
+
+async def test_nor_does_it_to_a_grpc_caller(deserted: str, upstream: Upstream) -> None:
+    metadata = (("authorization", f"Bearer {upstream.token()}"),)
+    async with grpc.aio.insecure_channel(deserted) as channel:
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+            "/thmnayah.content.v1.ContentService/CreateContent"
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await call(b"", metadata=metadata, timeout=5)
+
+    assert failed.value.code() == grpc.StatusCode.UNAVAILABLE
