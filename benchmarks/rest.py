@@ -84,6 +84,7 @@ def main(
             "read one": work.reads,
             f"list of {LIST_SIZE}": work.lists,
             "search": work.searches,
+            "new search": work.new_searches,
             "create": work.creates,
             "update": work.updates,
             "publish": work.publishes,

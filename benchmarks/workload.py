@@ -100,9 +100,15 @@ class Workload:
         ]
 
     def searches(self, count: int) -> list[Request]:
-        questions = self._random.choices(self._questions, k=count)
-        paths = [f"/v1/search?pageSize={SEARCH_SIZE}&query={quote(question)}" for question in questions]
-        return [load.request("GET", path, expects='"highlights":[{') for path in paths]
+        # As reads are of items that were read before: what nobody asked before has a scenario of its own.
+        for question in self._questions:
+            self._http.get("/v1/search", params={"pageSize": SEARCH_SIZE, "query": question}).raise_for_status()
+        return [self._search(each) for each in self._random.choices(self._questions, k=count)]
+
+    def new_searches(self, count: int) -> list[Request]:
+        """For words that were never asked for together."""
+        pairs = zip(*(self._random.choices(self._questions, k=count) for _ in range(2)), strict=True)
+        return [self._search(" ".join(one.split()[:5] + other.split()[-5:])) for one, other in pairs]
 
     def creates(self, count: int) -> list[Request]:
         first = self.items + self._made
@@ -128,6 +134,10 @@ class Workload:
 
     def logins(self, count: int) -> list[Request]:
         return [load.request("POST", "/v1/auth:login", body=self._credentials, expects='"accessToken":"')] * count
+
+    def _search(self, question: str) -> Request:
+        path = f"/v1/search?pageSize={SEARCH_SIZE}&query={quote(question)}"
+        return load.request("GET", path, expects='"highlights":[{')
 
     def _read(self, content_id: str) -> Request:
         return load.request("GET", f"/v1/contents/{content_id}", expects=f'"id":"{content_id}"')

@@ -1,12 +1,11 @@
 """What may be served without asking the database, and how an event empties it.
 
 A value is looked for in this process, then in Valkey, then in the database. Whoever changes it says
-`empty`; every process hears the event and does so too. Valkey may be away at any time: that costs speed.
+`changed`; every process hears the event and does so too. Valkey may be away at any time: that costs speed.
 """
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Generic, Protocol, TypeVar
 
@@ -18,6 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from libs import events
+from libs.memory import Memory
 
 # The floor under the events: longer than this nothing is believed without asking again.
 LOCAL_SECONDS = 600.0
@@ -29,6 +29,7 @@ VALKEY_TIMEOUT_SECONDS = 0.1
 PAUSE_SECONDS = 1.0
 
 _EMPTIED = b""
+_OVERHEAD_BYTES = 500  # of a value that a process keeps, about
 
 _requests = Counter("cache_requests_total", "Look-ups, by where they were answered", ["cache", "layer"])
 _log = structlog.get_logger(__name__)
@@ -38,8 +39,6 @@ class Message(Protocol):
     """A protobuf message."""
 
     def SerializeToString(self) -> bytes: ...  # noqa: N802 — protobuf's name
-
-    def ByteSize(self) -> int: ...  # noqa: N802 — protobuf's name
 
 
 T = TypeVar("T", bound=Message)
@@ -57,42 +56,37 @@ async def ping(redis: Redis) -> None:
     await redis.ping()
 
 
-class Cache(Generic[T]):
-    """Messages by key. What is returned is shared: do not change it."""
+class Local(Generic[T]):
+    """Messages by key, in this process alone.
 
-    def __init__(
-        self, name: str, redis: Redis, nats: NatsClient, *, parse: Callable[[bytes], T], size_bytes: int
-    ) -> None:
+    Any change empties it whole, so it is for what many changes may touch, such as pages of lists.
+    """
+
+    def __init__(self, name: str, nats: NatsClient, *, parse: Callable[[bytes], T], size_bytes: int) -> None:
         """Args:
         name: of the cache, in keys and metrics.
-        nats: without a connection events are missed, and this process's own values are not used.
-        parse: makes a message of its bytes.
+        nats: without a connection events are missed, and nothing that is kept is used.
+        parse: makes a message of its bytes, which are kept: a message would take several times the memory.
         size_bytes: how much this process keeps.
         """
         self._name = name
-        self._redis = redis
         self._nats = nats
         self._parse = parse
-        self._size_bytes = size_bytes
-        self._held_bytes = 0
-        self._held: OrderedDict[str, tuple[T, float]] = OrderedDict()
+        self._held = Memory[str, tuple[bytes, float]](size_bytes)
         self._loading: dict[str, asyncio.Task[T]] = {}
-        self._unsent: set[str] = set()
-        self._pause_until = 0.0
         self._local, self._remote, self._database = (
             _requests.labels(name, layer) for layer in ("process", "valkey", "database")
         )
 
     async def get(self, key: str, load: Callable[[], Awaitable[T]]) -> T:
-        """The value of a key; `load` asks the database, once for all who wait for it.
+        """The value of a key; `load` asks the database, once for all who wait for it: do not change it.
 
         What `load` raises is raised to all of them, and nothing is kept.
         """
         held = self._held.get(key)
         if held is not None and time.monotonic() < held[1] and self._nats.is_connected:
-            self._held.move_to_end(key)
             self._local.inc()
-            return held[0]
+            return self._parse(held[0])
         task = self._loading.get(key)
         if task is None:
             task = asyncio.create_task(self._find(key, load))
@@ -101,21 +95,17 @@ class Cache(Generic[T]):
         # One of the waiting may be cancelled; the others still want the answer.
         return await asyncio.shield(task)
 
-    async def empty(self, keys: Iterable[str]) -> None:
-        """Forget keys here and in Valkey, and what is being loaded for them."""
-        for key in keys:
-            self._drop(key)
-            self._loading.pop(key, None)
-            self._unsent.add(key)
-        await self._send_emptied()
+    async def changed(self, about: str) -> None:  # noqa: ARG002 — Cache asks what it is about
+        """Forget what the change of an item makes untrue, and what is being loaded."""
+        self._clear()
 
     async def follow(self, subjects: Iterable[str]) -> None:
-        """Empty, for ever, what the events of these subjects are about."""
+        """Hear, for ever, of the changes that the events of these subjects tell."""
 
         async def forget(message: Msg) -> None:
             about = (message.headers or {}).get("ce-subject")
             if about:
-                await self.empty([about])
+                await self.changed(about)
 
         await events.connected(self._nats)
         for subject in subjects:
@@ -124,11 +114,50 @@ class Cache(Generic[T]):
         while True:
             await asyncio.sleep(PAUSE_SECONDS / 2)
             if self._nats.is_connected and not connected:
-                # Events were missed meanwhile.
-                self._held.clear()
-                self._held_bytes = 0
+                self._clear()  # events were missed meanwhile
             connected = self._nats.is_connected
-            await self._send_emptied()
+            await self._keep_up()
+
+    async def _keep_up(self) -> None:
+        """What is to be done now and then."""
+
+    async def _find(self, key: str, load: Callable[[], Awaitable[T]]) -> T:  # noqa: ARG002 — Cache asks Valkey for it
+        value = await load()
+        self._database.inc()
+        return value
+
+    def _clear(self) -> None:
+        self._held.clear()
+        self._loading.clear()
+
+    def _loaded(self, key: str, task: "asyncio.Task[T]") -> None:
+        if self._loading.get(key) is not task:
+            return  # emptied meanwhile: the value may be from before the change
+        del self._loading[key]
+        if task.cancelled() or task.exception() is not None:
+            return
+        value = task.result().SerializeToString()
+        self._held.put(key, (value, time.monotonic() + LOCAL_SECONDS), _OVERHEAD_BYTES + len(key) + len(value))
+
+
+class Cache(Local[T]):
+    """Messages by the ids of what they are about, in this process and in Valkey."""
+
+    def __init__(
+        self, name: str, redis: Redis, nats: NatsClient, *, parse: Callable[[bytes], T], size_bytes: int
+    ) -> None:
+        """For the arguments see `Local`."""
+        super().__init__(name, nats, parse=parse, size_bytes=size_bytes)
+        self._redis = redis
+        self._unsent: set[str] = set()
+        self._pause_until = 0.0
+
+    async def changed(self, about: str) -> None:
+        """Forget the value of an item here and in Valkey, and what is being loaded for it."""
+        self._held.drop(about)
+        self._loading.pop(about, None)
+        self._unsent.add(about)
+        await self._keep_up()
 
     async def _find(self, key: str, load: Callable[[], Awaitable[T]]) -> T:
         stored = await self._ask_valkey(key)
@@ -140,24 +169,6 @@ class Cache(Generic[T]):
         if stored is None:
             await self._tell_valkey(key, value)
         return value
-
-    def _loaded(self, key: str, task: "asyncio.Task[T]") -> None:
-        if self._loading.get(key) is not task:
-            return  # emptied meanwhile: the value may be from before the change
-        del self._loading[key]
-        if task.cancelled() or task.exception() is not None:
-            return
-        self._drop(key)
-        value = task.result()
-        self._held[key] = (value, time.monotonic() + LOCAL_SECONDS)
-        self._held_bytes += value.ByteSize()
-        while self._held_bytes > self._size_bytes:
-            self._drop(next(iter(self._held)))
-
-    def _drop(self, key: str) -> None:
-        held = self._held.pop(key, None)
-        if held is not None:
-            self._held_bytes -= held[0].ByteSize()
 
     async def _ask_valkey(self, key: str) -> bytes | None:
         """What Valkey holds: None for nothing, _EMPTIED for what must not be kept now."""
@@ -177,7 +188,7 @@ class Cache(Generic[T]):
         except (RedisError, OSError, TimeoutError) as error:
             self._failed(error)
 
-    async def _send_emptied(self) -> None:
+    async def _keep_up(self) -> None:
         """Empty in Valkey what is still to be emptied there; what fails is tried again."""
         if not self._unsent or time.monotonic() < self._pause_until:
             return

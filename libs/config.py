@@ -41,4 +41,4 @@ class StoreSettings(Settings):
     database_url: SecretStr = Field(description="postgresql:// address of the service's own database.")
     nats_url: SecretStr = Field(SecretStr("nats://127.0.0.1:4222"), description="Where NATS JetStream is.")
     stream_replicas: int = Field(1, ge=1, le=5, description="Copies that NATS keeps of an event; 3 on a cluster.")
-    pool_size: int = Field(16, ge=1, description="Connections to PostgreSQL a process may hold.")
+    pool_size: int = Field(8, ge=1, description="Connections to PostgreSQL a process may hold.")

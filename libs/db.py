@@ -33,7 +33,7 @@ class NotDurable(Exception):
     """The server may lose what it acknowledged, so no service writes to it."""
 
 
-async def connect(url: str, *, service: str, size: int = 16) -> Pool:
+async def connect(url: str, *, service: str, size: int = 8) -> Pool:
     """A pool of connections to a database that keeps what it acknowledges.
 
     Raises:

@@ -56,18 +56,18 @@ _lag = Gauge("outbox_lag_seconds", "Age of the oldest event not yet sent")
 _log = structlog.get_logger(__name__)
 
 
-async def add(conn: Connection, event: Message, *, about: str) -> None:
-    """Store an event to be sent once the transaction of `conn` commits.
+def row(event: Message, *, about: str) -> tuple[str, str, dict[str, str], bytes]:
+    """The id, subject, headers and payload that `outbox` keeps of an event.
 
     Args:
         event: a message whose .proto names its subject.
         about: the id of what the event is about.
     """
     descriptor = event.DESCRIPTOR
-    event_id = uuid_utils.uuid7()
+    event_id = str(uuid_utils.uuid7())
     headers = {
         "ce-specversion": "1.0",
-        "ce-id": str(event_id),
+        "ce-id": event_id,
         "ce-type": descriptor.full_name,
         "ce-source": "/services/" + descriptor.full_name.split(".")[1],
         "ce-subject": about,
@@ -75,12 +75,14 @@ async def add(conn: Connection, event: Message, *, about: str) -> None:
         "content-type": "application/protobuf",
         **telemetry.outgoing_headers(),
     }
+    subject: str = descriptor.GetOptions().Extensions[annotations_pb2.event_subject]
+    return event_id, subject, headers, event.SerializeToString()
+
+
+async def add(conn: Connection, event: Message, *, about: str) -> None:
+    """Store an event to be sent once the transaction of `conn` commits; see `row`."""
     await conn.execute(
-        "INSERT INTO outbox (id, subject, headers, payload) VALUES ($1, $2, $3, $4)",
-        str(event_id),
-        descriptor.GetOptions().Extensions[annotations_pb2.event_subject],
-        headers,
-        event.SerializeToString(),
+        "INSERT INTO outbox (id, subject, headers, payload) VALUES ($1, $2, $3, $4)", *row(event, about=about)
     )
 
 

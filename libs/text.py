@@ -56,7 +56,14 @@ def normalize(text: str) -> str:
 
 def words(text: str) -> list[tuple[str, int, int]]:
     """The words of a text as they are written, each with where it starts and ends in code points."""
-    return [(match.group(), match.start(), match.end()) for match in _WORD.finditer(text)]
+    found = []
+    end = 0
+    # What stands between words holds no letter, so a word's next occurrence is itself: match objects cost thrice.
+    for word in _WORD.findall(text):
+        start = text.index(word, end)
+        end = start + len(word)
+        found.append((word, start, end))
+    return found
 
 
 def slug(text: str, *, max_length: int = 120) -> str:

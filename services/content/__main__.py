@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr
 from libs import cache, config, db, events, identity, outbox, rpc, telemetry
 from services.content.service import ContentService
 from thmnayah.content.v1 import content_pb2_grpc
-from thmnayah.content.v1.content_pb2 import Content
+from thmnayah.content.v1.content_pb2 import Content, ListContentsResponse
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 CHANGED = ("content.published", "content.unpublished", "content.deleted")
@@ -21,6 +21,7 @@ class Settings(config.StoreSettings):
 
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Where Redis or Valkey is.")
     cache_bytes: int = Field(32 * 1024 * 1024, ge=0, description="How much of what is published a process keeps.")
+    list_cache_bytes: int = Field(8 * 1024 * 1024, ge=0, description="How much of readers' lists a process keeps.")
 
 
 async def serve(settings: Settings) -> None:
@@ -28,7 +29,8 @@ async def serve(settings: Settings) -> None:
     nats = NatsClient()
     redis = cache.connect(settings.redis_url.get_secret_value())
     published = cache.Cache("content", redis, nats, parse=Content.FromString, size_bytes=settings.cache_bytes)
-    servicer = ContentService(pool, published)
+    lists = cache.Local("lists", nats, parse=ListContentsResponse.FromString, size_bytes=settings.list_cache_bytes)
+    servicer = ContentService(pool, published, lists)
     async with rpc.channel(settings.auth_address) as auth:
         await rpc.serve(
             settings,
@@ -40,6 +42,7 @@ async def serve(settings: Settings) -> None:
                 lambda: events.stay_connected(nats, settings.nats_url.get_secret_value(), service="content"),
                 lambda: outbox.relay(pool, nats, stream="content", replicas=settings.stream_replicas),
                 lambda: published.follow(CHANGED),
+                lambda: lists.follow(CHANGED),
             ],
         )
     await redis.aclose()

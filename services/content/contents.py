@@ -9,10 +9,10 @@ import asyncpg
 import uuid_utils
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from libs import filters, paging, text
+from libs import filters, outbox, paging, text
 from libs.db import Connection, fetch_one
 from libs.errors import AlreadyExists, Conflict, FailedPrecondition, InvalidArgument, NotFound
-from thmnayah.content.v1.content_pb2 import Content, ListContentsResponse
+from thmnayah.content.v1.content_pb2 import Content, ContentCreated, ListContentsResponse
 
 # Columns by name: a row of `contents`, perhaps with what a change made of it.
 Row: TypeAlias = Mapping[str, Any]
@@ -74,7 +74,7 @@ def normalize(content: Content) -> bool:
 
 
 async def create(conn: Connection, content: Content, *, created_by: str) -> Content:
-    """Store a new draft, whose texts are in normal form."""
+    """Store a new draft, whose texts are in normal form, with its slugs and its event, in one statement."""
     await _check_locales(conn, content)
     content_id = str(uuid_utils.uuid7())
     values: dict[str, Any] = {field: dict(getattr(content, field)) for field in LOCALISED}
@@ -84,23 +84,38 @@ async def create(conn: Connection, content: Content, *, created_by: str) -> Cont
         "external_id": content.external_id or None,
     }
     _check_titles(values, given=values["slug"])
-    values["slug"] = await _claim_slugs(conn, content_id, content.type, values["slug"], values["title"], new=True)
-    try:
-        row = await fetch_one(
-            conn,
-            """
-            INSERT INTO contents (id, type, created_by, slug, title, description, body, category, tags, external_id)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-            RETURNING published, version, create_time, update_time, publish_time, delete_time
-            """,
-            content_id,
-            content.type,
-            created_by,
-            *values.values(),
-        )
-    except asyncpg.UniqueViolationError:
-        raise _external_id_taken(content.external_id) from None
-    return _draft({"id": content_id, "type": content.type, "created_by": created_by, **values, **row})
+    choices = _slug_choices(content_id, content.type, values["slug"], values["title"])
+    moment = datetime.now(UTC)
+    row = {"id": content_id, "type": content.type, "created_by": created_by, **values}
+    row |= {"version": 1, "create_time": moment, "update_time": moment}
+    row |= {"published": {}, "publish_time": None, "delete_time": None}
+    while True:
+        row["slug"] = {locale: of_locale[0] for locale, of_locale in choices.items()}
+        created = _draft(row)
+        try:
+            await conn.execute(
+                """
+                WITH claimed AS (
+                    INSERT INTO slugs (type, locale, slug, content_id)
+                    SELECT $2, locale, slug, $1 FROM unnest($13::text[], $14::text[]) AS wanted (locale, slug)
+                ), event AS (
+                    INSERT INTO outbox (id, subject, headers, payload) VALUES ($15, $16, $17, $18)
+                )
+                INSERT INTO contents (id, type, created_by, slug, title, description, body, category, tags,
+                                      external_id, version, create_time, update_time)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)
+                """,
+                *list(row.values())[:12],
+                list(choices),
+                list(row["slug"].values()),
+                *outbox.row(ContentCreated(content=created), about=content_id),
+            )
+        except asyncpg.UniqueViolationError as error:
+            if error.constraint_name != "slugs_pkey":
+                raise _external_id_taken(content.external_id) from None
+        else:
+            return created
+        await _pass_over(conn, content.type, choices)
 
 
 async def get_draft(conn: Connection, content_id: str) -> Content:
@@ -173,7 +188,7 @@ async def update(conn: Connection, content: Content, *, paths: Sequence[str], et
         _set(after, path, content)
     _check_titles(after, given=after["slug"].keys() - before["slug"].keys())
     if after["slug"] != before["slug"] or after["title"].keys() != before["title"].keys():
-        after["slug"] = await _claim_slugs(conn, content.id, row["type"], after["slug"], after["title"], new=False)
+        after["slug"] = await _claim_slugs(conn, content.id, row["type"], after["slug"], after["title"])
     changed = [column for column in after if after[column] != before[column]]
     if not changed:
         return None
@@ -465,31 +480,66 @@ def _copy_locale(source: Mapping[str, str], target: Any, locale: str) -> None:
         target.pop(locale, None)
 
 
-async def _claim_slugs(
-    conn: Connection, content_id: str, kind: str, given: Mapping[str, str], titles: Mapping[str, str], *, new: bool
-) -> dict[str, str]:
-    """Make the slugs of an item the given ones, and ones from the titles where none is given."""
-    wanted: dict[str, list[str]] = {}
+def _slug_choices(
+    content_id: str, kind: str, given: Mapping[str, str], titles: Mapping[str, str]
+) -> dict[str, list[str]]:
+    """For each locale, the slugs to try: the given one, or two from the title where none is given."""
+    choices: dict[str, list[str]] = {}
     for locale in titles:
         if given.get(locale):
-            wanted[locale] = [text.slug(given[locale])]
-            if not wanted[locale][0]:
+            choices[locale] = [text.slug(given[locale])]
+            if not choices[locale][0]:
                 raise InvalidArgument({f"content.slug.{locale}": "holds neither a letter nor a digit"})
         else:
             # Never empty: a title of signs alone is addressed by its type.
             derived = text.slug(titles[locale], max_length=100) or kind
-            wanted[locale] = [derived, f"{derived}-{content_id[-12:]}"]
-    if not new:
-        await conn.execute(
-            "DELETE FROM slugs WHERE content_id = $1"
-            " AND (locale, slug) NOT IN (SELECT * FROM unnest($2::text[], $3::text[]))",
-            content_id,
-            list(wanted),
-            [choices[0] for choices in wanted.values()],
+            choices[locale] = [derived, f"{derived}-{content_id[-12:]}"]
+    return choices
+
+
+async def _pass_over(conn: Connection, kind: str, choices: Mapping[str, list[str]]) -> None:
+    """Take the first choice out where another item has it.
+
+    Raises:
+        AlreadyExists: it was the last one.
+    """
+    taken = await conn.fetch(
+        "SELECT locale, slug FROM slugs JOIN unnest($2::text[], $3::text[]) AS wanted (locale, slug)"
+        " USING (locale, slug) WHERE type = $1",
+        kind,
+        list(choices),
+        [of_locale[0] for of_locale in choices.values()],
+    )
+    for locale, _ in taken:
+        _next_choice(kind, locale, choices[locale])
+
+
+def _next_choice(kind: str, locale: str, choices: list[str]) -> None:
+    slug = choices.pop(0)
+    if not choices:
+        raise AlreadyExists(
+            "SLUG_TAKEN",
+            f"another {kind} has the slug {slug!r} in {locale}",
+            f"الرابط {slug!r} مستخدم في {locale}",
+            violations={f"content.slug.{locale}": "is taken"},
         )
+
+
+async def _claim_slugs(
+    conn: Connection, content_id: str, kind: str, given: Mapping[str, str], titles: Mapping[str, str]
+) -> dict[str, str]:
+    """Make the slugs of an item the given ones, and ones from the titles where none is given."""
+    choices = _slug_choices(content_id, kind, given, titles)
+    await conn.execute(
+        "DELETE FROM slugs WHERE content_id = $1"
+        " AND (locale, slug) NOT IN (SELECT * FROM unnest($2::text[], $3::text[]))",
+        content_id,
+        list(choices),
+        [of_locale[0] for of_locale in choices.values()],
+    )
     claimed: dict[str, str] = {}
-    while len(claimed) < len(wanted):
-        tried = {locale: choices.pop(0) for locale, choices in wanted.items() if locale not in claimed}
+    while len(claimed) < len(choices):
+        tried = {locale: of_locale[0] for locale, of_locale in choices.items() if locale not in claimed}
         rows = await conn.fetch(
             """
             INSERT INTO slugs (type, locale, slug, content_id)
@@ -505,13 +555,7 @@ async def _claim_slugs(
         )
         claimed |= {row["locale"]: row["slug"] for row in rows}
         for locale in tried.keys() - claimed.keys():
-            if not wanted[locale]:
-                raise AlreadyExists(
-                    "SLUG_TAKEN",
-                    f"another {kind} has the slug {tried[locale]!r} in {locale}",
-                    f"الرابط {tried[locale]!r} مستخدم في {locale}",
-                    violations={f"content.slug.{locale}": "is taken"},
-                )
+            _next_choice(kind, locale, choices[locale])
     return claimed
 
 

@@ -1,7 +1,7 @@
 """ContentService: each RPC's transaction, its function and its event."""
 
 from libs import outbox, rpc
-from libs.cache import Cache
+from libs.cache import Cache, Local
 from libs.db import Pool, connection, transaction
 from libs.identity import caller
 from libs.rpc import Context
@@ -15,19 +15,20 @@ READ_DRAFTS = "content.read_drafts"
 class ContentService(content_pb2_grpc.ContentServiceServicer):
     """The servicer of thmnayah.content.v1.ContentService, where each RPC is described."""
 
-    def __init__(self, db: Pool, published: Cache[Content]) -> None:
+    def __init__(self, db: Pool, published: Cache[Content], lists: Local[content_pb2.ListContentsResponse]) -> None:
         """Args:
         published: what readers see of an item, by its id.
+        lists: what readers see of lists, by what they ask for.
         """
         self.db = db
         self.published = published
+        self.lists = lists
 
     async def CreateContent(self, request: content_pb2.CreateContentRequest, context: Context) -> Content:
         if contents.normalize(request.content):
             rpc.validate(request)
-        async with transaction(self.db) as conn:
+        async with connection(self.db) as conn:
             content = await contents.create(conn, request.content, created_by=caller.get().user_id)
-            await outbox.add(conn, content_pb2.ContentCreated(content=content), about=content.id)
         return await _tagged(content, context)
 
     async def GetContent(self, request: content_pb2.GetContentRequest, context: Context) -> Content:
@@ -36,6 +37,11 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
         async with connection(self.db) as conn:
             return await _tagged(await contents.get_draft(conn, request.id), context)
 
+    async def _changed(self, content_id: str) -> None:
+        """Let no reader see an item as it was before a change that is committed."""
+        await self.lists.changed(content_id)
+        await self.published.changed(content_id)
+
     async def _published(self, content_id: str) -> Content:
         async with connection(self.db) as conn:
             return await contents.get_published(conn, content_id)
@@ -43,10 +49,18 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
     async def ListContents(
         self, request: content_pb2.ListContentsRequest, context: Context
     ) -> content_pb2.ListContentsResponse:
+        if _sees_drafts(request.view):
+            return await self._list(request, drafts=True)
+        key = request.SerializeToString(deterministic=True).hex()
+        return await self.lists.get(key, lambda: self._list(request, drafts=False))
+
+    async def _list(
+        self, request: content_pb2.ListContentsRequest, *, drafts: bool
+    ) -> content_pb2.ListContentsResponse:
         async with connection(self.db) as conn:
             return await contents.list_page(
                 conn,
-                drafts=_sees_drafts(request.view),
+                drafts=drafts,
                 filter=request.filter,
                 order_by=request.order_by,
                 page_size=request.page_size,
@@ -71,7 +85,7 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
             content, shown = await contents.publish(conn, request.id, locales=request.locales, etag=_etag(request.etag))
             if shown is not None:
                 await outbox.add(conn, content_pb2.ContentPublished(content=shown), about=content.id)
-        await self.published.empty([content.id])
+        await self._changed(content.id)
         return await _tagged(content, context)
 
     async def UnpublishContent(self, request: content_pb2.UnpublishContentRequest, context: Context) -> Content:
@@ -81,7 +95,7 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
             )
             if shown is not None:
                 await outbox.add(conn, content_pb2.ContentUnpublished(content=shown), about=content.id)
-        await self.published.empty([content.id])
+        await self._changed(content.id)
         return await _tagged(content, context)
 
     async def DeleteContent(self, request: content_pb2.DeleteContentRequest, context: Context) -> Content:
@@ -89,7 +103,7 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
             content = await contents.delete(conn, request.id, etag=_etag(request.etag))
             gone = Content(id=content.id, type=content.type, version=content.version, delete_time=content.delete_time)
             await outbox.add(conn, content_pb2.ContentDeleted(content=gone), about=content.id)
-        await self.published.empty([content.id])
+        await self._changed(content.id)
         return content
 
 

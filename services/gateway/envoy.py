@@ -291,6 +291,8 @@ def _jwt_authn() -> Json:
         "require_expiration": True,
         "max_lifetime": f"{identity.LONGEST_SECONDS}s",
         "clock_skew_seconds": identity.CLOCK_SKEW_SECONDS,
+        # A signature costs as much as the rest of a request: each is checked once for as long as its token lives.
+        "jwt_cache_config": {"jwt_cache_size": 1000},
         "remote_jwks": {
             "http_uri": {"uri": "http://keys/.well-known/jwks.json", "cluster": "keys", "timeout": "2s"},
             "cache_duration": "60s",

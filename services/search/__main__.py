@@ -20,13 +20,14 @@ SUBJECTS = ("content.published", "content.unpublished", "content.deleted")
 class Settings(config.StoreSettings):
     """Settings of the search service."""
 
-    index_bytes: int = Field(64 * 1024 * 1024, ge=0, description="How much of the index a process remembers.")
+    index_bytes: int = Field(32 * 1024 * 1024, ge=0, description="How much of the index a process remembers.")
+    answers_bytes: int = Field(24 * 1024 * 1024, ge=0, description="How much of its answers a process remembers.")
 
 
 async def serve(settings: Settings) -> None:
     pool = await db.connect(settings.database_url.get_secret_value(), service="search", size=settings.pool_size)
     nats = NatsClient()
-    servicer = SearchService(pool, Index(size_bytes=settings.index_bytes))
+    servicer = SearchService(pool, Index(size_bytes=settings.index_bytes), answers_bytes=settings.answers_bytes)
     async with rpc.channel(settings.auth_address) as auth:
         await rpc.serve(
             settings,

@@ -89,6 +89,7 @@ async def _replace(conn: Connection, old: Sequence[Record], new: Sequence[Conten
         ],
     )
 
+    await conn.execute("UPDATE state SET version = version + 1")
     documents = Counter(term_id for each in postings for term_id in each)
     documents.subtract(term_id for row in old for term_id in row["term_ids"])
     # Every term that was touched, though it may stand in as many documents as before.

@@ -1,34 +1,35 @@
 """Which words of a document matched, shown in their context."""
 
 import html
+import re
 from collections.abc import Collection, Sequence
 
 from services.search import analysis
-from thmnayah.content.v1.content_pb2 import Content
+from services.search.index import Hit
 from thmnayah.search.v1.search_pb2 import Highlight
 
 LENGTH = 240  # of a piece, in code points
 BEFORE = 60  # of these, before the first word that matched
+_SPECIAL = re.compile("[&<>]")
 
 
-def find(content: Content, terms: Collection[str], locale: str, places: Sequence[int]) -> list[Highlight]:
-    """A piece of each field of the locale's text that holds any of the terms: title, description, body.
+def find(hit: Hit, terms: Collection[str]) -> list[Highlight]:
+    """A piece of each field of the text that matched which holds any of the terms: title, description, body.
 
-    Args:
-        places: where terms stand in the body, so that however long it is, only a piece of it is read.
+    However long the body is, only a piece of it is read: the hit tells where terms stand in it.
     """
     pieces = []
     for field in ("title", "description"):
-        text = getattr(content, field).get(locale, "")
+        text = getattr(hit.content, field).get(hit.locale, "")
         matches = _matches(text, terms)
         if matches:
             pieces.append((field, _marked(text, matches, *_window(text, [start for start, _ in matches]))))
-    body = content.body.get(locale, "")
-    if places and body:
-        start, end = _window(body, sorted(places))
+    body = hit.body.get(hit.locale, "")
+    if hit.places and body:
+        start, end = _window(body, sorted(hit.places))
         matches = [(start + first, start + last) for first, last in _matches(body[start:end], terms)]
         pieces.append(("body", _marked(body, matches, start, end)))
-    return [Highlight(field=field, locale=locale, text=text) for field, text in pieces]
+    return [Highlight(field=field, locale=hit.locale, text=text) for field, text in pieces]
 
 
 def _matches(text: str, terms: Collection[str]) -> list[tuple[int, int]]:
@@ -64,4 +65,4 @@ def _marked(text: str, matches: Sequence[tuple[int, int]], start: int, end: int)
 
 
 def _escaped(text: str) -> str:
-    return html.escape(text, quote=False)
+    return html.escape(text, quote=False) if _SPECIAL.search(text) else text

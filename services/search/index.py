@@ -1,16 +1,19 @@
 """Reading the index: what matches a query, ranked by BM25."""
 
 import math
-from collections import OrderedDict
-from collections.abc import Sequence
+import sys
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from libs import filters, paging
-from libs.db import Connection, Record
+from libs.db import Connection, Record, fetch_one
+from libs.memory import Memory
 from services.search import analysis
 from thmnayah.content.v1.content_pb2 import Content
 
@@ -32,6 +35,8 @@ class Hit:
     """A document that matches."""
 
     content: Content
+    """As readers see it, without its body."""
+    body: Mapping[str, str]
     score: float
     locale: str
     """Of the text that matches best."""
@@ -44,7 +49,7 @@ _Floats = npt.NDArray[np.float64]
 _Strings = npt.NDArray[np.str_]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Postings:
     """Where a term stands: columns of a row for each document, by its id."""
 
@@ -54,105 +59,130 @@ class _Postings:
     frequencies: npt.NDArray[np.float32]
     lengths: npt.NDArray[np.float32]
     places: _Ints
+    _average: float = 0.0
+    _saturated: npt.NDArray[np.floating] | None = None
 
     @property
     def size_bytes(self) -> int:
-        return 4 * self.documents.nbytes
+        return 1000 + 5 * self.documents.nbytes
 
     def place(self, document: int) -> int:
         """Where the term stands first in a document's body; -1 when it does not."""
-        at = int(np.searchsorted(self.documents, document))
+        at = int(self.documents.searchsorted(document))
         return int(self.places[at]) if at < len(self.documents) and self.documents[at] == document else -1
+
+    def saturated(self, average: float) -> npt.NDArray[np.floating]:
+        """BM25's part of each document, its frequency saturated, where texts have so many terms on average."""
+        if self._saturated is None or self._average != average:
+            norm = K1 * (1 - B + B * self.lengths / average)
+            self._average, self._saturated = average, (K1 + 1) * self.frequencies / (self.frequencies + norm)
+        return self._saturated
+
+
+@dataclass
+class _Document:
+    version: int
+    content: bytes
+    """A Content as readers see it, without its body: parsed it would take several times the memory."""
+    body: Mapping[str, str]
+    checked: int
+    """The version of the index that this was true of."""
+
+    @property
+    def size_bytes(self) -> int:
+        return 1000 + len(self.content) + sum(map(sys.getsizeof, self.body.values()))
+
+
+@dataclass
+class _Term:
+    """What the index knows of a term: for each locale a row of its id, version and statistics."""
+
+    rows: Sequence[Record]
+    checked: int
+
+    @property
+    def size_bytes(self) -> int:
+        return 500 * (1 + len(self.rows))
+
+
+_Held = TypeVar("_Held", _Postings, _Document, _Term)
 
 
 class Index:
-    """Reads the index. It remembers the postings of terms, and asks each time whether they still hold.
-
-    A statement tells the version of each of the query's terms; those whose postings changed are read
-    again. So an answer is never older than the database, and no process needs to be told of changes.
+    """Reads the index. It remembers the terms, postings and documents of earlier queries; what the index
+    changed since is read again where its own version changed. So an answer is never older than the
+    database, and no process is told of changes.
     """
 
     def __init__(self, *, size_bytes: int) -> None:
         """Args:
-        size_bytes: how much of the postings this process keeps.
+        size_bytes: how much of the index this process keeps.
         """
-        self._held: OrderedDict[int, _Postings] = OrderedDict()
-        self._size_bytes = size_bytes
-        self._held_bytes = 0
+        self._held = Memory[tuple[type, int | str], _Postings | _Document | _Term](size_bytes)
+
+    async def version(self, conn: Connection) -> int:
+        """Counts the changes of the index: while it is the same, every answer is."""
+        row = await fetch_one(conn, "SELECT version FROM state")
+        return int(row["version"])
 
     async def search(
-        self, conn: Connection, *, query: str, locale: str, filter: str, page_size: int, page_token: str
+        self, conn: Connection, *, version: int, query: str, locale: str, filter: str, page_size: int, page_token: str
     ) -> tuple[list[Hit], int, str]:
-        """A page of what matches any term of the query, best first; how many there are; the next page's token."""
+        """A page of what matches any term of the query, best first; how many there are; the next page's token.
+
+        Args:
+            version: of the index, read before.
+        """
         question = ("search", query, locale, filter)
         after = paging.keys(page_token, question, (float, int))
         size = paging.size(page_size)
         parameters: list[object] = []
         condition = filters.compile_filter(filter, _FIELDS, parameters)
-        terms = sorted({term for term, _, _ in analysis.terms(query)})
-        ids, scores, locales, postings = await self._score(conn, terms, locale)
+        rows = await self._terms(conn, {term for term, _, _ in analysis.terms(query)}, version)
+        postings = await self._postings(conn, [row for row in rows if locale in ("", row["locale"])])
+        ids, scores, locales = _score(postings)
         if condition != "TRUE":
             ids, scores, locales = await _keep(conn, condition, parameters, ids, scores, locales)
-        order = np.lexsort((ids, -scores))  # equal scores by id, so that pages follow each other
+        total = len(ids)
         if after is not None:
             score, last = float(after[0]), int(after[1])
-            order = order[(scores[order] < score) | ((scores[order] == score) & (ids[order] > last))]
-        page = order[:size]
-        rows = await conn.fetch(
-            "SELECT id, content FROM documents WHERE id = ANY($1) AND content IS NOT NULL", ids[page].tolist()
-        )
-        contents = {row["id"]: row["content"] for row in rows}
-        hits = [
-            Hit(
-                Content.FromString(contents[document]),
-                score,
-                named,
-                [place for each in postings if each.locale == named and (place := each.place(document)) >= 0],
-            )
-            for document, score, named in zip(
-                ids[page].tolist(), scores[page].tolist(), locales[page].tolist(), strict=True
-            )
-            if document in contents
-        ]
+            rest = (scores < score) | ((scores == score) & (ids > last))
+            ids, scores, locales = ids[rest], scores[rest], locales[rest]
+        best = _best(ids, scores, size + 1)
+        page = best[:size]
+        documents = await self._documents(conn, ids[page].tolist(), version)
+        hits = []
+        for number, score, named in zip(ids[page].tolist(), scores[page].tolist(), locales[page].tolist(), strict=True):
+            if (document := documents.get(number)) is not None:
+                of_locale = (each.place(number) for _, each in postings if each.locale == named)
+                places = [place for place in of_locale if place >= 0]
+                hits.append(Hit(Content.FromString(document.content), document.body, score, named, places))
         token = ""
-        if len(order) > size:
+        if len(best) > size:
             token = paging.token([float(scores[page[-1]]), int(ids[page[-1]])], question)
-        return hits, len(ids), token
+        return hits, total, token
 
-    async def _score(
-        self, conn: Connection, terms: list[str], locale: str
-    ) -> tuple[_Ints, _Floats, _Strings, list[_Postings]]:
-        """The ids of all documents that hold a term, their BM25 scores, the locale of the text that scored,
-        and the terms' postings.
-        """
-        rows = await conn.fetch(
-            """
-            SELECT t.id, t.locale, t.version, t.documents, l.documents AS texts, l.length
-            FROM terms t JOIN locales l ON l.code = t.locale
-            WHERE t.term = ANY($1) AND t.documents > 0 AND ($2::text IS NULL OR t.locale = $2)
-            ORDER BY t.locale, t.id
-            """,
-            terms,
-            locale or None,
-        )
-        postings = await self._postings_of(conn, rows)
-        found: list[tuple[_Ints, _Floats]] = []
-        names: list[str] = []
-        for name, of_locale in groupby(postings, key=lambda pair: pair[1].locale):
-            ids, scores = [], []
-            for row, each in of_locale:
-                weight = math.log(1 + (row["texts"] - row["documents"] + 0.5) / (row["documents"] + 0.5))
-                norm = K1 * (1 - B + B * each.lengths * (row["texts"] / row["length"]))
-                ids.append(each.documents)
-                scores.append(weight * (K1 + 1) * each.frequencies / (each.frequencies + norm))
-            documents, place = np.unique(np.concatenate(ids), return_inverse=True)
-            found.append((documents, np.bincount(place, np.concatenate(scores)).astype(np.float64)))
-            names.append(name)
-        return *_best(found, names), [each for _, each in postings]
+    async def _terms(self, conn: Connection, terms: Collection[str], version: int) -> list[Record]:
+        """For each term and each locale that it stands in, a row of its statistics, by locale and id."""
+        held = {term: each for term in terms if (each := self._recall(_Term, term)) and each.checked >= version}
+        if unsure := [term for term in terms if term not in held]:
+            found: dict[str, list[Record]] = {term: [] for term in unsure}
+            for row in await conn.fetch(
+                """
+                SELECT t.id, t.term, t.locale, t.version, t.documents, l.documents AS texts, l.length
+                FROM terms t JOIN locales l ON l.code = t.locale
+                WHERE t.term = ANY($1) AND t.documents > 0
+                """,
+                unsure,
+            ):
+                found[row["term"]].append(row)
+            for term, rows in found.items():
+                held[term] = self._remember(term, _Term(rows, version))
+        return sorted((row for each in held.values() for row in each.rows), key=itemgetter("locale", "id"))
 
-    async def _postings_of(self, conn: Connection, terms: Sequence[Record]) -> list[tuple[Record, _Postings]]:
-        """Each term with its postings: those remembered, where they are of the version that its row tells."""
-        held = {row["id"]: self._held.get(row["id"]) for row in terms}
+    async def _postings(self, conn: Connection, terms: Sequence[Record]) -> list[tuple[Record, _Postings]]:
+        """Each term with its postings, those of terms that stand nowhere left out."""
+        held = {row["id"]: self._recall(_Postings, row["id"]) for row in terms}
         wanted = {
             row["id"]: row for row in terms if (each := held[row["id"]]) is None or each.version != row["version"]
         }
@@ -169,43 +199,88 @@ class Index:
                 list(wanted),
             )
         for row in rows:
-            term = wanted[row["term_id"]]
+            term = wanted.pop(row["term_id"])
             # Read after its version: it may be newer than that, and is then read once more.
-            held[term["id"]] = postings = _Postings(
-                term["version"],
-                term["locale"],
-                np.array(row["documents"], np.int32),
-                np.array(row["frequencies"], np.float32),
-                np.array(row["lengths"], np.float32),
-                np.array(row["places"], np.int32),
+            held[term["id"]] = self._remember(
+                term["id"],
+                _Postings(
+                    term["version"],
+                    term["locale"],
+                    np.array(row["documents"], np.int32),
+                    np.array(row["frequencies"], np.float32),
+                    np.array(row["lengths"], np.float32),
+                    np.array(row["places"], np.int32),
+                ),
             )
-            self._forget(term["id"])
-            self._held[term["id"]] = postings
-            self._held_bytes += postings.size_bytes
-        for term_id in held.keys() & self._held.keys():
-            self._held.move_to_end(term_id)
-        while self._held_bytes > self._size_bytes:
-            self._forget(next(iter(self._held)))
-        return [(row, each) for row in terms if (each := held[row["id"]]) is not None]
+        return [(row, each) for row in terms if row["id"] not in wanted and (each := held[row["id"]]) is not None]
 
-    def _forget(self, term_id: int) -> None:
-        postings = self._held.pop(term_id, None)
-        if postings is not None:
-            self._held_bytes -= postings.size_bytes
+    async def _documents(self, conn: Connection, ids: Sequence[int], version: int) -> dict[int, _Document]:
+        """Documents by their ids, as of a version of the index; one that was taken out since may be missing."""
+        held = {number: each for number in ids if (each := self._recall(_Document, number)) is not None}
+        found = {number: each for number, each in held.items() if each.checked >= version}
+        unsure = [number for number in ids if number not in found]
+        if not unsure:
+            return found
+        rows = await conn.fetch(
+            """
+            SELECT id, version, CASE WHEN version IS DISTINCT FROM held THEN content END AS content
+            FROM documents JOIN unnest($1::int[], $2::int[]) AS wanted (id, held) USING (id)
+            WHERE content IS NOT NULL
+            """,
+            unsure,
+            [held[number].version if number in held else None for number in unsure],
+        )
+        for row in rows:
+            if row["content"] is None:
+                found[row["id"]] = held[row["id"]]
+                found[row["id"]].checked = version
+                continue
+            content = Content.FromString(row["content"])
+            body = dict(content.body)
+            content.ClearField("body")
+            document = _Document(row["version"], content.SerializeToString(), body, version)
+            found[row["id"]] = self._remember(row["id"], document)
+        return found
+
+    def _recall(self, kind: type[_Held], key: int | str) -> _Held | None:
+        held = self._held.get((kind, key))
+        return held if isinstance(held, kind) else None
+
+    def _remember(self, key: int | str, value: _Held) -> _Held:
+        self._held.put((type(value), key), value, value.size_bytes)
+        return value
 
 
-def _best(found: list[tuple[_Ints, _Floats]], names: list[str]) -> tuple[_Ints, _Floats, _Strings]:
-    """Of a document that matches in several locales, the text with the best score."""
-    if not found:
+def _score(postings: Sequence[tuple[Record, _Postings]]) -> tuple[_Ints, _Floats, _Strings]:
+    """The ids of all documents that hold a term, their BM25 scores, and the locale of the text that scored."""
+    if not postings:
         return np.empty(0, np.int32), np.empty(0), np.empty(0, np.str_)
-    ids = np.concatenate([documents for documents, _ in found])
-    scores = np.concatenate([scores for _, scores in found])
-    locales = np.repeat(names, [len(documents) for documents, _ in found])
-    if len(found) == 1:
-        return ids, scores, locales
-    order = np.lexsort((-scores, ids))
-    first = order[np.unique(ids[order], return_index=True)[1]]
-    return ids[first], scores[first], locales[first]
+    count = 1 + max(int(each.documents[-1]) for _, each in postings)
+    names: list[str] = []
+    of_locales: list[npt.NDArray[Any]] = []
+    for name, of_locale in groupby(postings, key=lambda pair: pair[1].locale):
+        ids: list[_Ints] = []
+        scores: list[npt.NDArray[np.floating]] = []
+        for row, each in of_locale:
+            weight = math.log(1 + (row["texts"] - row["documents"] + 0.5) / (row["documents"] + 0.5))
+            ids.append(each.documents)
+            scores.append(weight * each.saturated(row["length"] / row["texts"]))
+        names.append(name)
+        of_locales.append(np.bincount(np.concatenate(ids), np.concatenate(scores), count))
+    # Of a document that matches in several locales, the text with the best score counts.
+    table = np.stack(of_locales)
+    top = table.max(axis=0)
+    found = np.flatnonzero(top)
+    locales = np.array(names)[table[:, found].argmax(axis=0)]
+    return found.astype(np.int32), top[found], locales
+
+
+def _best(ids: _Ints, scores: _Floats, count: int) -> npt.NDArray[np.intp]:
+    """Where the best scores are, best first; equal ones by id, so that pages follow each other."""
+    among = np.arange(len(ids))
+    if len(ids) > count:
+        among = np.flatnonzero(scores >= np.partition(scores, -count)[-count])
+    return among[np.lexsort((ids[among], -scores[among]))][:count]
 
 
 async def _keep(

@@ -54,6 +54,12 @@ CREATE TABLE locales (
     documents integer NOT NULL,
     length bigint NOT NULL
 );
+
+-- One row, counted up with each change, so that a process knows whether what it remembers still holds.
+CREATE TABLE state (
+    version bigint NOT NULL
+);
+INSERT INTO state (version) VALUES (0);
 """
 
 
