@@ -42,7 +42,7 @@ seed: $(VENV)/installed ## put the sample content into the running mesh
 	@$(BIN)/python -m deploy.local.seed
 
 test: $(VENV)/installed ## run the tests on real components, with their coverage
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not fault" --cov --cov-report=term
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not fault" --cov --cov-report=term
 
 faults: $(VENV)/installed ## kill every process under load, and count what survives
 	@$(BIN)/python -m pytest -m fault

@@ -112,7 +112,7 @@ class Boundary(grpc.aio.ServerInterceptor):
             if sum(key == "authorization" for key, _ in sent) > 1:  # whose word would hold?
                 metadata["authorization"] = "several"
             _metadata.set(metadata)
-            request_id = metadata.get("x-request-id") or str(uuid.uuid4())
+            request_id = metadata.get("x-request-id", "")[:128] or str(uuid.uuid4())
             telemetry.request_id.set(request_id)
             try:
                 with _span(name, metadata):
@@ -279,7 +279,6 @@ async def serve(
     needs: Mapping[str, Dependency],
     uses: Mapping[str, Dependency] | None = None,
     tasks: Sequence[Task] = (),
-    started: Callable[[int], None] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return.
 
@@ -288,7 +287,6 @@ async def serve(
         needs: for each dependency, a check that raises while it is away. Readiness is that none does.
         uses: the same for dependencies without which calls can still be served.
         tasks: run beside the server; one that fails ends the process, and whoever runs it starts it again.
-        started: told the port once calls are accepted.
 
     On a signal: readiness says no at once, calls go on being accepted for `drain_seconds` while
     callers notice, then those being served may finish.
@@ -304,8 +302,6 @@ async def serve(
     await _check(health, needs, uses or {})
     await server.start()
     _log.info("serving", port=port)
-    if started is not None:
-        started(port)
 
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -16,8 +16,6 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from deploy.local.mesh import Mesh
 from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD, bearer, eventually, free_port, mesh_settings
 
-pytestmark = pytest.mark.xdist_group(name="traces")
-
 SQL = "opentelemetry.instrumentation.asyncpg"
 # Envoy sends what it has every five seconds.
 SECONDS = 30

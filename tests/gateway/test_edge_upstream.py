@@ -33,8 +33,6 @@ from tests.conftest import eventually, free_port
 from tests.gateway.corpus import ID, OTHER_ID, Example, examples, http, problem, send
 from thmnayah.auth.v1.auth_pb2 import JsonWebKey, JsonWebKeySet
 
-pytestmark = pytest.mark.xdist_group(name="edge-upstream")
-
 JWKS = "/thmnayah.auth.v1.AuthService/GetJwks"
 
 

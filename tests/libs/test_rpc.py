@@ -26,7 +26,7 @@ from deploy.local.mesh import Mesh
 from libs import config, contracts, identity, rpc, telemetry
 from libs.errors import Conflict, Unavailable
 from libs.rpc import Boundary, Context
-from tests.conftest import Metadata, eventually
+from tests.conftest import Metadata, eventually, free_port
 from thmnayah.auth.v1 import auth_pb2, auth_pb2_grpc
 from thmnayah.auth.v1.auth_pb2 import JsonWebKeySet
 from thmnayah.content.v1.content_pb2 import Content, CreateContentRequest, GetContentRequest, UpdateContentRequest
@@ -222,6 +222,33 @@ async def test_cancelled_calls_leave_nothing_behind(scratch: Scratch) -> None:
             await asyncio.gather(*(stub.GetHealth(GetHealthRequest(), timeout=5) for _ in range(20)))
 
 
+async def test_more_calls_than_the_limit_are_told_to_wait(scratch: Scratch) -> None:
+    go = asyncio.Event()
+    running = 0
+
+    async def wait(_: Context) -> Health:
+        nonlocal running
+        running += 1
+        await go.wait()
+        return SERVING
+
+    scratch.behave = wait
+    async with serving(scratch, concurrent_calls=4) as address, grpc.aio.insecure_channel(address) as channel:
+        stub: Any = gateway_pb2_grpc.GatewayServiceStub(channel)
+        admitted = [stub.GetHealth(GetHealthRequest(), timeout=30) for _ in range(4)]
+        await eventually(lambda: _count(lambda: running), lambda count: count == 4)
+
+        for _ in range(20):
+            _, found = details(await refusal(stub.GetHealth(GetHealthRequest(), timeout=30)))
+            assert found["ErrorInfo"].reason == "OVERLOADED"
+            assert found["RetryInfo"].retry_delay.ToMilliseconds() == 1000
+        assert running == 4
+
+        go.set()
+        assert [await call for call in admitted] == [SERVING] * 4
+        assert await stub.GetHealth(GetHealthRequest(), timeout=30) == SERVING
+
+
 async def _count(count: Callable[[], int]) -> int:
     return count()
 
@@ -257,7 +284,7 @@ async def test_cancelled_calls_leave_no_transaction_open(
                     )
                     for number in range(50)
                 ]
-                await eventually(held, lambda count: count >= 10)
+                await eventually(held, lambda count: count >= 6)
                 for call in calls:
                     call.cancel()
                 await asyncio.gather(*calls, return_exceptions=True)
@@ -497,7 +524,6 @@ def main() -> None:
             register=Waiting(folder).register,
             needs={"needed": needed},
             uses={"used": used},
-            started=lambda port: print(port, flush=True),
         )
     )
 
@@ -519,19 +545,19 @@ class Process:
 
 @asynccontextmanager
 async def running(folder: Path) -> AsyncIterator[Process]:
-    environ = {**os.environ, "THMNAYAH_CONCURRENT_CALLS": "4", "THMNAYAH_DRAIN_SECONDS": "3", "THMNAYAH_PORT": "0"}
+    port = free_port()
+    environ = {**os.environ, "THMNAYAH_DRAIN_SECONDS": "3", "THMNAYAH_PORT": str(port)}
     with (folder / "log").open("wb") as log:
         child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", "from tests.libs.test_rpc import main; main()", str(folder)),
-            stdout=asyncio.subprocess.PIPE,
+            stdout=log,
             stderr=log,
             env=environ,
         )
-    assert child.stdout is not None
+    process = Process(child, folder, port)
     try:
-        async with asyncio.timeout(60):
-            port = int(await child.stdout.readline() or 0)
-        yield Process(child, folder, port)
+        await eventually(lambda: _serves(process.address), seconds=60)
+        yield process
     finally:
         if child.returncode is None:
             child.kill()
@@ -560,6 +586,14 @@ async def outside(process: Process) -> AsyncIterator[grpc.aio.Channel]:
 @pytest.fixture
 def waiting(outside: grpc.aio.Channel) -> Any:
     return gateway_pb2_grpc.GatewayServiceStub(outside)
+
+
+async def _serves(address: str) -> bool:
+    async with grpc.aio.insecure_channel(address) as channel:
+        try:
+            return await health(channel) == "SERVING"
+        except grpc.aio.AioRpcError:
+            return False
 
 
 async def health(channel: grpc.aio.Channel, name: str = "") -> str:

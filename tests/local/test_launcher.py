@@ -20,8 +20,6 @@ import pytest
 from deploy.local.mesh import Mesh
 from tests.conftest import free_port
 
-pytestmark = pytest.mark.xdist_group("launcher")
-
 ROOT = Path(__file__).parents[2]
 PARTS = {"postgresql", "valkey", "nats", "auth", "content", "search", "gateway", "envoy"}
 
