@@ -20,7 +20,7 @@ class Settings(config.StoreSettings):
     """Settings of the content service."""
 
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Where Redis or Valkey is.")
-    cache_bytes: int = Field(32 * 1024 * 1024, ge=0, description="How much of what is published a process keeps.")
+    cache_bytes: int = Field(40 * 1024 * 1024, ge=0, description="How much of what is published a process keeps.")
     list_cache_bytes: int = Field(8 * 1024 * 1024, ge=0, description="How much of readers' lists a process keeps.")
 
 
