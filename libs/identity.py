@@ -24,7 +24,7 @@ TOKEN_TYPE = "at+jwt"  # noqa: S105 — no secret; RFC 9068: keeps an ID token f
 CLOCK_SKEW_SECONDS = 5
 LONGEST_SECONDS = 86_400  # no token of ours lives longer than a day
 
-_WRITE = frozenset({"content.create", "content.update", "content.publish", "content.delete", "content.read_drafts"})
+_WRITE = frozenset(f"content.{verb}" for verb in ("create", "update", "review", "publish", "delete", "read_drafts"))
 
 # What each built-in role grants. A permission names what it allows: service, then verb.
 ROLES: dict[str, frozenset[str]] = {

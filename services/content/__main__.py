@@ -4,16 +4,24 @@ import asyncio
 import sys
 from pathlib import Path
 
+import grpc
+import structlog
 from nats.aio.client import Client as NatsClient
 from pydantic import Field, SecretStr
 
 from libs import cache, config, db, events, identity, outbox, rpc, telemetry
-from services.content.service import ContentService
-from thmnayah.content.v1 import content_pb2_grpc
+from libs.db import Pool
+from libs.errors import Failure
+from services.content import contents, schedules
+from services.content.service import ContentService, Readers, RevisionService, WorkflowService, workflow_of
+from thmnayah.content.v1 import content_pb2_grpc, revisions_pb2_grpc, workflow_pb2_grpc
 from thmnayah.content.v1.content_pb2 import Content, ListContentsResponse
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 CHANGED = ("content.published", "content.unpublished", "content.deleted")
+PURGE_SECONDS = 3600
+
+_log = structlog.get_logger(__name__)
 
 
 class Settings(config.StoreSettings):
@@ -22,6 +30,7 @@ class Settings(config.StoreSettings):
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Where Redis or Valkey is.")
     cache_bytes: int = Field(40 * 1024 * 1024, ge=0, description="How much of what is published a process keeps.")
     list_cache_bytes: int = Field(8 * 1024 * 1024, ge=0, description="How much of readers' lists a process keeps.")
+    revision_days: int = Field(0, ge=0, description="How long the history is kept; 0: for ever. The newest always is.")
 
 
 async def serve(settings: Settings) -> None:
@@ -30,12 +39,18 @@ async def serve(settings: Settings) -> None:
     redis = cache.connect(settings.redis_url.get_secret_value())
     published = cache.Cache("content", redis, nats, parse=Content.FromString, size_bytes=settings.cache_bytes)
     lists = cache.Local("lists", nats, parse=ListContentsResponse.FromString, size_bytes=settings.list_cache_bytes)
-    servicer = ContentService(pool, published, lists)
+    readers = Readers(published, lists)
+
+    def register(server: grpc.aio.Server) -> None:
+        content_pb2_grpc.add_ContentServiceServicer_to_server(ContentService(pool, readers), server)
+        workflow_pb2_grpc.add_WorkflowServiceServicer_to_server(WorkflowService(pool, readers), server)
+        revisions_pb2_grpc.add_RevisionServiceServicer_to_server(RevisionService(pool), server)
+
     async with rpc.channel(settings.auth_address) as auth:
         await rpc.serve(
             settings,
             verifier=identity.Verifier.asking(auth),
-            register=lambda server: content_pb2_grpc.add_ContentServiceServicer_to_server(servicer, server),
+            register=register,
             needs={"postgresql": lambda: db.ping(pool)},
             uses={"nats": lambda: events.ping(nats), "valkey": lambda: cache.ping(redis)},
             tasks=[
@@ -43,10 +58,24 @@ async def serve(settings: Settings) -> None:
                 lambda: outbox.relay(pool, nats, stream="content", replicas=settings.stream_replicas),
                 lambda: published.follow(CHANGED),
                 lambda: lists.follow(CHANGED),
+                lambda: schedules.run(pool, workflow_of, readers.changed),
+                lambda: _purge(pool, settings.revision_days),
             ],
         )
     await redis.aclose()
     await pool.close()
+
+
+async def _purge(pool: Pool, revision_days: int) -> None:
+    """Remove for good, for ever, what nobody can bring back any more."""
+    while True:
+        try:
+            async with db.connection(pool) as conn:
+                while await contents.purge(conn, revision_days=revision_days):
+                    pass
+        except Failure as error:  # the next round tries again
+            _log.warning("purge_interrupted", error=error.reason)
+        await asyncio.sleep(PURGE_SECONDS)
 
 
 def main() -> None:
