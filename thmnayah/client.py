@@ -28,6 +28,8 @@ from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceStub
 from thmnayah.content.v1 import content_pb2
 from thmnayah.content.v1.content_pb2 import Content, ListContentsRequest
 from thmnayah.content.v1.content_pb2_grpc import ContentServiceStub
+from thmnayah.content.v1.revisions_pb2_grpc import RevisionServiceStub
+from thmnayah.content.v1.workflow_pb2_grpc import WorkflowServiceStub
 from thmnayah.gateway.v1 import gateway_pb2
 from thmnayah.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
 from thmnayah.search.v1 import search_pb2
@@ -199,6 +201,8 @@ class Mesh:
         )
         self.auth = AuthServiceStub(self._channel)
         self.content = ContentServiceStub(self._channel)
+        self.workflow = WorkflowServiceStub(self._channel)
+        self.revisions = RevisionServiceStub(self._channel)
         self.gateway = GatewayServiceStub(self._channel)
         self.search = SearchServiceStub(self._channel)
 

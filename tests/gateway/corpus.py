@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 from libs import contracts
@@ -331,6 +332,7 @@ class Example:
 
 
 _PASSWORD = "Passw0rd-of-tests"
+_PATHS = {"{asset}": "swagger-ui.css", "{id}": ID, "{content.id}": ID, "{number}": "1"}
 _QUERIES: dict[str, dict[str, str]] = {"/v1/search": {"query": "word"}}
 _BODIES: dict[str, dict[str, Any]] = {
     "/v1/auth:login": {"email": "nobody@example.com", "password": _PASSWORD},
@@ -339,6 +341,10 @@ _BODIES: dict[str, dict[str, Any]] = {
     "/v1/users": {"email": "nobody@example.com", "password": _PASSWORD, "roles": ["reader"]},
     "/v1/contents": {"type": "article", "title": {"en": "Title"}},
     "/v1/contents/{content.id}": {"category": "history"},
+    "/v1/contents/{id}:requestChanges": {"note": "Once more"},
+    "/v1/contents/{id}:schedule": {
+        "schedule": {"action": "PUBLISH", "localTime": "2099-01-01T00:00:00", "timeZone": "Asia/Riyadh"}
+    },
 }
 
 
@@ -348,7 +354,7 @@ def examples() -> list[Example]:
         Example(
             rpc,
             rule,
-            path=rule.path.replace("{asset}", "swagger-ui.css").replace("{id}", ID).replace("{content.id}", ID),
+            path=reduce(lambda path, bound: path.replace(*bound), _PATHS.items(), rule.path),
             query=_QUERIES.get(rule.path, {}),
             body=_BODIES.get(rule.path, {}) if rule.body else None,
         )

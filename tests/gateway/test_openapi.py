@@ -135,7 +135,11 @@ def test_a_request_is_split_between_path_query_and_body(
 
     assert update["path"] == "/v1/contents/{id}"
     assert _parameters(document, update, "path") == {"id": {"type": "string", "format": "uuid"}}
-    assert _parameters(document, update, "query") == {"updateMask": {"type": "string", "format": "field-mask"}}
+    assert _parameters(document, update, "query") == {
+        "updateMask": {"type": "string", "format": "field-mask"},
+        "note": {"type": "string", "maxLength": 1000},
+        "autosave": {"type": "boolean"},
+    }
     assert _body(update) == {"$ref": "#/components/schemas/ContentPatch"}
     assert publish["path"] == "/v1/contents/{id}:publish"
     assert _parameters(document, publish, "query") == {}
