@@ -28,6 +28,7 @@ from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceStub
 from thmnayah.content.v1 import content_pb2
 from thmnayah.content.v1.content_pb2 import Content, ListContentsRequest
 from thmnayah.content.v1.content_pb2_grpc import ContentServiceStub
+from thmnayah.content.v1.rich_text_pb2_grpc import RichTextServiceStub
 from thmnayah.gateway.v1 import gateway_pb2
 from thmnayah.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
 from thmnayah.search.v1 import search_pb2
@@ -200,6 +201,7 @@ class Mesh:
         self.auth = AuthServiceStub(self._channel)
         self.content = ContentServiceStub(self._channel)
         self.gateway = GatewayServiceStub(self._channel)
+        self.rich_text = RichTextServiceStub(self._channel)
         self.search = SearchServiceStub(self._channel)
 
     async def list_contents(self, request: ListContentsRequest) -> AsyncIterator[Content]:

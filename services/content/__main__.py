@@ -4,12 +4,14 @@ import asyncio
 import sys
 from pathlib import Path
 
+import grpc
 from nats.aio.client import Client as NatsClient
 from pydantic import Field, SecretStr
 
 from libs import cache, config, db, events, identity, outbox, rpc, telemetry
+from services.content.rich_text.service import RichTextService
 from services.content.service import ContentService
-from thmnayah.content.v1 import content_pb2_grpc
+from thmnayah.content.v1 import content_pb2_grpc, rich_text_pb2_grpc
 from thmnayah.content.v1.content_pb2 import Content, ListContentsResponse
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -31,11 +33,16 @@ async def serve(settings: Settings) -> None:
     published = cache.Cache("content", redis, nats, parse=Content.FromString, size_bytes=settings.cache_bytes)
     lists = cache.Local("lists", nats, parse=ListContentsResponse.FromString, size_bytes=settings.list_cache_bytes)
     servicer = ContentService(pool, published, lists)
+
+    def register(server: grpc.aio.Server) -> None:
+        content_pb2_grpc.add_ContentServiceServicer_to_server(servicer, server)
+        rich_text_pb2_grpc.add_RichTextServiceServicer_to_server(RichTextService(), server)
+
     async with rpc.channel(settings.auth_address) as auth:
         await rpc.serve(
             settings,
             verifier=identity.Verifier.asking(auth),
-            register=lambda server: content_pb2_grpc.add_ContentServiceServicer_to_server(servicer, server),
+            register=register,
             needs={"postgresql": lambda: db.ping(pool)},
             uses={"nats": lambda: events.ping(nats), "valkey": lambda: cache.ping(redis)},
             tasks=[

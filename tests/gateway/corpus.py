@@ -339,6 +339,8 @@ _BODIES: dict[str, dict[str, Any]] = {
     "/v1/users": {"email": "nobody@example.com", "password": _PASSWORD, "roles": ["reader"]},
     "/v1/contents": {"type": "article", "title": {"en": "Title"}},
     "/v1/contents/{content.id}": {"category": "history"},
+    "/v1/richText:parse": {"markdown": "word"},
+    "/v1/richText:render": {"richText": {}, "format": "PLAIN"},
 }
 
 

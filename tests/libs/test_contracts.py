@@ -221,6 +221,11 @@ def _items(count: int) -> list[str]:
 @pytest.mark.parametrize("place", REPEATED, ids=str)
 def test_a_list_may_have_as_many_items_as_it_says(place: Place) -> None:
     rules = place.rules.repeated
+    message = place.field.message_type
+    if message is not None:
+        assert "repeated.max_items" not in place.violations([GetMessageClass(message)()] * rules.max_items)
+        assert "repeated.max_items" in place.violations([GetMessageClass(message)()] * (rules.max_items + 1))
+        return
 
     assert "repeated.max_items" not in place.violations(_items(rules.max_items))
     assert "repeated.max_items" in place.violations(_items(rules.max_items + 1))
