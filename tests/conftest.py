@@ -17,6 +17,7 @@ from deploy.local.settings import LocalSettings
 from thmnayah.auth.v1.auth_pb2 import CreateUserRequest, LoginRequest
 from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceStub
 from thmnayah.content.v1.content_pb2_grpc import ContentServiceStub
+from thmnayah.content.v1.rich_text_pb2_grpc import RichTextServiceStub
 from thmnayah.content.v1.workflow_pb2_grpc import WorkflowServiceStub
 from thmnayah.search.v1.search_pb2_grpc import SearchServiceStub
 
@@ -27,16 +28,19 @@ CORS_ORIGIN = "https://studio.example.com"
 if TYPE_CHECKING:  # the typed faces of the stubs exist for the type checker alone
     from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceAsyncStub
     from thmnayah.content.v1.content_pb2_grpc import ContentServiceAsyncStub
+    from thmnayah.content.v1.rich_text_pb2_grpc import RichTextServiceAsyncStub
     from thmnayah.content.v1.workflow_pb2_grpc import WorkflowServiceAsyncStub
     from thmnayah.search.v1.search_pb2_grpc import SearchServiceAsyncStub
 
     AuthStub = AuthServiceAsyncStub
     ContentStub = ContentServiceAsyncStub
+    RichTextStub = RichTextServiceAsyncStub
     SearchStub = SearchServiceAsyncStub
     WorkflowStub = WorkflowServiceAsyncStub
 else:
     AuthStub, ContentStub, SearchStub = AuthServiceStub, ContentServiceStub, SearchServiceStub
     WorkflowStub = WorkflowServiceStub
+    RichTextStub = RichTextServiceStub
 
 T = TypeVar("T")
 Metadata = tuple[tuple[str, str], ...]
@@ -87,6 +91,11 @@ def auth(edge: grpc.aio.Channel) -> AuthStub:
 @pytest.fixture(scope="session")
 def content(edge: grpc.aio.Channel) -> ContentStub:
     return ContentServiceStub(edge)
+
+
+@pytest.fixture(scope="session")
+def rich_text(edge: grpc.aio.Channel) -> RichTextStub:
+    return RichTextServiceStub(edge)
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,7 @@ from thmnayah.content.v1 import content_pb2
 from thmnayah.content.v1.content_pb2 import Content, ListContentsRequest
 from thmnayah.content.v1.content_pb2_grpc import ContentServiceStub
 from thmnayah.content.v1.revisions_pb2_grpc import RevisionServiceStub
+from thmnayah.content.v1.rich_text_pb2_grpc import RichTextServiceStub
 from thmnayah.content.v1.workflow_pb2_grpc import WorkflowServiceStub
 from thmnayah.gateway.v1 import gateway_pb2
 from thmnayah.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
@@ -204,6 +205,7 @@ class Mesh:
         self.workflow = WorkflowServiceStub(self._channel)
         self.revisions = RevisionServiceStub(self._channel)
         self.gateway = GatewayServiceStub(self._channel)
+        self.rich_text = RichTextServiceStub(self._channel)
         self.search = SearchServiceStub(self._channel)
 
     async def list_contents(self, request: ListContentsRequest) -> AsyncIterator[Content]:

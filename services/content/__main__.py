@@ -13,8 +13,9 @@ from libs import cache, config, db, events, identity, outbox, rpc, telemetry
 from libs.db import Pool
 from libs.errors import Failure
 from services.content import contents, schedules
+from services.content.rich_text.service import RichTextService
 from services.content.service import ContentService, Readers, RevisionService, WorkflowService, workflow_of
-from thmnayah.content.v1 import content_pb2_grpc, revisions_pb2_grpc, workflow_pb2_grpc
+from thmnayah.content.v1 import content_pb2_grpc, revisions_pb2_grpc, rich_text_pb2_grpc, workflow_pb2_grpc
 from thmnayah.content.v1.content_pb2 import Content, ListContentsResponse
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -45,6 +46,7 @@ async def serve(settings: Settings) -> None:
         content_pb2_grpc.add_ContentServiceServicer_to_server(ContentService(pool, readers), server)
         workflow_pb2_grpc.add_WorkflowServiceServicer_to_server(WorkflowService(pool, readers), server)
         revisions_pb2_grpc.add_RevisionServiceServicer_to_server(RevisionService(pool), server)
+        rich_text_pb2_grpc.add_RichTextServiceServicer_to_server(RichTextService(), server)
 
     async with rpc.channel(settings.auth_address) as auth:
         await rpc.serve(

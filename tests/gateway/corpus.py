@@ -345,6 +345,9 @@ _BODIES: dict[str, dict[str, Any]] = {
     "/v1/contents/{id}:schedule": {
         "schedule": {"action": "PUBLISH", "localTime": "2099-01-01T00:00:00", "timeZone": "Asia/Riyadh"}
     },
+    "/v1/richText:parse": {"markdown": "word"},
+    "/v1/richText:diff": {"before": {}, "after": {}},
+    "/v1/richText:render": {"richText": {}, "format": "PLAIN"},
 }
 
 
