@@ -4,16 +4,21 @@ import asyncio
 import sys
 from pathlib import Path
 
+import grpc
 from nats.aio.client import Client as NatsClient
 from pydantic import Field, SecretStr
 
 from libs import cache, config, db, events, identity, outbox, rpc, telemetry
 from services.content.service import ContentService
-from thmnayah.content.v1 import content_pb2_grpc
+from services.content.type_service import ContentTypeService
+from thmnayah.content.v1 import content_pb2_grpc, types_pb2_grpc
 from thmnayah.content.v1.content_pb2 import Content, ListContentsResponse
+from thmnayah.content.v1.types_pb2 import ContentType
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 CHANGED = ("content.published", "content.unpublished", "content.deleted")
+TYPE_CHANGED = ("contentType.created", "contentType.updated", "contentType.deleted")
+TYPE_CACHE_BYTES = 8 * 1024 * 1024  # some hundred types of a hundred fields
 
 
 class Settings(config.StoreSettings):
@@ -30,12 +35,17 @@ async def serve(settings: Settings) -> None:
     redis = cache.connect(settings.redis_url.get_secret_value())
     published = cache.Cache("content", redis, nats, parse=Content.FromString, size_bytes=settings.cache_bytes)
     lists = cache.Local("lists", nats, parse=ListContentsResponse.FromString, size_bytes=settings.list_cache_bytes)
-    servicer = ContentService(pool, published, lists)
+    types = cache.Local("types", nats, parse=ContentType.FromString, size_bytes=TYPE_CACHE_BYTES)
+
+    def register(server: grpc.aio.Server) -> None:
+        content_pb2_grpc.add_ContentServiceServicer_to_server(ContentService(pool, published, lists, types), server)
+        types_pb2_grpc.add_ContentTypeServiceServicer_to_server(ContentTypeService(pool, types), server)
+
     async with rpc.channel(settings.auth_address) as auth:
         await rpc.serve(
             settings,
             verifier=identity.Verifier.asking(auth),
-            register=lambda server: content_pb2_grpc.add_ContentServiceServicer_to_server(servicer, server),
+            register=register,
             needs={"postgresql": lambda: db.ping(pool)},
             uses={"nats": lambda: events.ping(nats), "valkey": lambda: cache.ping(redis)},
             tasks=[
@@ -43,6 +53,7 @@ async def serve(settings: Settings) -> None:
                 lambda: outbox.relay(pool, nats, stream="content", replicas=settings.stream_replicas),
                 lambda: published.follow(CHANGED),
                 lambda: lists.follow(CHANGED),
+                lambda: types.follow(TYPE_CHANGED),
             ],
         )
     await redis.aclose()

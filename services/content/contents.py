@@ -12,7 +12,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from libs import filters, outbox, paging, text
 from libs.db import Connection, fetch_one
 from libs.errors import AlreadyExists, Conflict, FailedPrecondition, InvalidArgument, NotFound
+from services.content import fields, types, unique_values
 from thmnayah.content.v1.content_pb2 import Content, ContentCreated, ListContentsResponse
+from thmnayah.content.v1.types_pb2 import ContentType
 
 # Columns by name: a row of `contents`, perhaps with what a change made of it.
 Row: TypeAlias = Mapping[str, Any]
@@ -22,7 +24,7 @@ LOCALISED = ("slug", "title", "description", "body")
 UNLOCALISED = ("category", "tags", "external_id")
 
 _COLUMNS = (
-    "id, type, slug, title, description, body, category, tags, external_id, published, version,"
+    "id, type, slug, title, description, body, category, tags, external_id, fields, published, version,"
     " create_time, update_time, publish_time, created_by, delete_time"
 )
 
@@ -73,8 +75,12 @@ def normalize(content: Content) -> bool:
     return changed
 
 
-async def create(conn: Connection, content: Content, *, created_by: str) -> Content:
-    """Store a new draft, whose texts are in normal form, with its slugs and its event, in one statement."""
+async def create(conn: Connection, content: Content, kind: ContentType, *, created_by: str) -> Content:
+    """Store a new draft, whose texts are in normal form, with its slugs and its event, in one statement.
+
+    Args:
+        kind: its type; one that changed meanwhile is read again.
+    """
     await _check_locales(conn, content)
     content_id = str(uuid_utils.uuid7())
     values: dict[str, Any] = {field: dict(getattr(content, field)) for field in LOCALISED}
@@ -84,6 +90,9 @@ async def create(conn: Connection, content: Content, *, created_by: str) -> Cont
         "external_id": content.external_id or None,
     }
     _check_titles(values, given=values["slug"])
+    held, findings = fields.put(kind, {}, content.fields, content.fields, locales=content.title)
+    await _check_references(conn, findings)
+    values["fields"] = fields.defaults(kind, held, locales=content.title)
     choices = _slug_choices(content_id, content.type, values["slug"], values["title"])
     moment = datetime.now(UTC)
     row = {"id": content_id, "type": content.type, "created_by": created_by, **values}
@@ -91,40 +100,58 @@ async def create(conn: Connection, content: Content, *, created_by: str) -> Cont
     row |= {"published": {}, "publish_time": None, "delete_time": None}
     while True:
         row["slug"] = {locale: of_locale[0] for locale, of_locale in choices.items()}
-        created = _draft(row)
+        created = _draft(row, kind)
         try:
-            await conn.execute(
-                """
-                WITH claimed AS (
-                    INSERT INTO slugs (type, locale, slug, content_id)
-                    SELECT $2, locale, slug, $1 FROM unnest($13::text[], $14::text[]) AS wanted (locale, slug)
-                ), event AS (
-                    INSERT INTO outbox (id, subject, headers, payload) VALUES ($15, $16, $17, $18)
-                )
-                INSERT INTO contents (id, type, created_by, slug, title, description, body, category, tags,
-                                      external_id, version, create_time, update_time)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)
-                """,
-                *list(row.values())[:12],
+            outcome = await conn.execute(
+                _CREATE,
+                *list(row.values())[:13],
                 list(choices),
                 list(row["slug"].values()),
                 *outbox.row(ContentCreated(content=created), about=content_id),
+                kind.update_time.ToDatetime(UTC) if kind.id else None,
+                unique_values.fields(kind),
             )
         except asyncpg.UniqueViolationError as error:
-            if error.constraint_name != "slugs_pkey":
-                raise _external_id_taken(content.external_id) from None
-        else:
+            if error.constraint_name == "slugs_pkey":
+                await _pass_over(conn, content.type, choices)
+                continue
+            taken = await unique_values.taken(conn, kind, values["fields"])
+            raise taken or _external_id_taken(content.external_id) from None
+        if outcome == "INSERT 0 1":
             return created
-        await _pass_over(conn, content.type, choices)
+        return await create(conn, content, await types.find(conn, content.type), created_by=created_by)
+
+
+# Of a type that is not as it was when the values were checked, it makes nothing.
+_CREATE = f"""
+    WITH checked AS (
+        SELECT WHERE (SELECT update_time FROM content_types WHERE id = $2) IS NOT DISTINCT FROM $20::timestamptz
+    ), claimed AS (
+        INSERT INTO slugs (type, locale, slug, content_id)
+        SELECT $2, locale, slug, $1 FROM checked, unnest($14::text[], $15::text[]) AS wanted (locale, slug)
+    ), claimed_values AS (
+        INSERT INTO unique_values (type, field, locale, digest, content_id)
+        SELECT claimed.* FROM checked, ({unique_values.SELECT_GIVEN.format(ids="$21", held="$11")}) AS claimed
+    ), event AS (
+        INSERT INTO outbox (id, subject, headers, payload)
+        SELECT $16::uuid, $17::text, $18::jsonb, $19::bytea FROM checked
+    )
+    INSERT INTO contents (id, type, created_by, slug, title, description, body, category, tags,
+                          external_id, fields, version, create_time, update_time)
+    SELECT $1::uuid, $2::text, $3::text, $4::jsonb, $5::jsonb, $6::jsonb, $7::jsonb, $8::text, $9::text[],
+           $10::text, $11::jsonb, $12::integer, $13::timestamptz, $13::timestamptz
+    FROM checked
+"""
 
 
 async def get_draft(conn: Connection, content_id: str) -> Content:
     """An item as editors see it."""
-    return _draft(await _row(conn, content_id))
+    row = await _row(conn, content_id)
+    return _draft(row, _type(row))
 
 
 async def get_published(conn: Connection, content_id: str) -> Content:
-    """An item as readers see it."""
+    """An item as readers see it, its fields as they are stored: see `fields.show`."""
     stored = await conn.fetchval("SELECT content FROM publications WHERE id = $1", content_id)
     if stored is None:
         raise _not_found(content_id)
@@ -134,7 +161,7 @@ async def get_published(conn: Connection, content_id: str) -> Content:
 async def list_page(
     conn: Connection, *, drafts: bool, filter: str, order_by: str, page_size: int, page_token: str
 ) -> ListContentsResponse:
-    """A page of items, and the token of the next one."""
+    """A page of items, their fields as they are stored (see `fields.show`), and the token of the next one."""
     column, descending = _order(order_by)
     question = ("contents", drafts, filter, column, descending)
     parameters: list[object] = []
@@ -164,7 +191,7 @@ async def list_page(
     response = ListContentsResponse()
     for row in rows[:size]:
         if drafts:
-            response.contents.append(_draft(dict(row)))
+            response.contents.append(_stored(dict(row)))
         else:
             response.contents.add().MergeFromString(row["content"])  # in its place, without a copy
     if len(rows) > size:
@@ -184,9 +211,23 @@ async def update(conn: Connection, content: Content, *, paths: Sequence[str], et
     check_etag(etag, row["version"])
     before = _values(row)
     after = _values(row)
+    kind = _type(row)
+    of_fields: list[str] = []
     for path in _paths(content, paths):
-        _set(after, path, content)
+        if path == "fields":  # as a whole: what is not given is cleared
+            of_fields += dict.fromkeys([*(each.name for each in kind.fields), *content.fields])
+        elif path.startswith("fields."):
+            of_fields.append(path.removeprefix("fields."))
+        else:
+            _set(after, path, content)
     _check_titles(after, given=after["slug"].keys() - before["slug"].keys())
+    if of_fields:
+        after["fields"], findings = fields.put(
+            kind, before["fields"], content.fields, of_fields, locales=after["title"]
+        )
+        await _check_references(conn, findings)
+        if after["fields"] != before["fields"]:
+            await unique_values.claim(conn, content.id, kind, after["fields"])
     if after["slug"] != before["slug"] or after["title"].keys() != before["title"].keys():
         after["slug"] = await _claim_slugs(conn, content.id, row["type"], after["slug"], after["title"])
     changed = [column for column in after if after[column] != before[column]]
@@ -206,7 +247,7 @@ async def update(conn: Connection, content: Content, *, paths: Sequence[str], et
         )
     except asyncpg.UniqueViolationError:
         raise _external_id_taken(content.external_id) from None
-    return _draft({**row, **after, **stored})
+    return _draft({**row, **after, **stored}, kind)
 
 
 async def publish(
@@ -220,16 +261,8 @@ async def publish(
     row = await _row(conn, content_id, lock=True)
     check_etag(etag, row["version"])
     values = _values(row)
+    kind = _type(row)
     chosen = list(locales) or sorted(values["title"])
-    missing = [locale for locale in chosen if not values["title"].get(locale)]
-    if missing:
-        named = ", ".join(missing)
-        raise FailedPrecondition(
-            "LOCALE_INCOMPLETE",
-            f"cannot publish without a title in: {named}",
-            f"لا يمكن النشر من دون عنوان في: {named}",
-            violations={f"title.{locale}": "is required to publish this locale" for locale in missing},
-        )
     stored = await conn.fetchval("SELECT content FROM publications WHERE id = $1", content_id)
     shown = Content() if stored is None else Content.FromString(stored)
     wanted = Content()
@@ -240,11 +273,23 @@ async def publish(
     wanted.category = values["category"] or ""
     wanted.external_id = values["external_id"] or ""
     wanted.tags[:] = values["tags"]
+    missing = {
+        f"title.{locale}": "is required to publish this locale" for locale in chosen if not values["title"].get(locale)
+    }
+    missing |= fields.publish(kind, values["fields"], wanted, chosen)
+    if missing:
+        named = ", ".join(missing)
+        raise FailedPrecondition(
+            "LOCALE_INCOMPLETE",
+            f"cannot publish before these are complete: {named}",
+            f"لا يمكن النشر قبل إكمال: {named}",
+            violations=missing,
+        )
     if stored is not None and wanted == shown:
-        return _draft(row), None
+        return _draft(row, kind), None
     moment = row["moment"].isoformat()
     row = await _set_published(conn, row, {**dict.fromkeys(chosen, moment), **row["published"]})
-    return _draft(row), await _show(conn, row, wanted)
+    return _draft(row, kind), fields.show(await _show(conn, row, wanted), kind)
 
 
 async def unpublish(
@@ -258,16 +303,18 @@ async def unpublish(
     """
     row = await _row(conn, content_id, lock=True)
     check_etag(etag, row["version"])
+    kind = _type(row)
     gone = set(locales or row["published"]) & set(row["published"])
     if not gone:
-        return _draft(row), None
+        return _draft(row, kind), None
     kept = {locale: time for locale, time in row["published"].items() if locale not in gone}
     row = await _set_published(conn, row, kept)
     wanted = Content.FromString(await conn.fetchval("SELECT content FROM publications WHERE id = $1", content_id))
     for locale in gone:
         for field in LOCALISED:
             getattr(wanted, field).pop(locale, None)
-    return _draft(row), await _show(conn, row, wanted)
+    fields.unpublish(wanted, gone)
+    return _draft(row, kind), fields.show(await _show(conn, row, wanted), kind)
 
 
 async def delete(conn: Connection, content_id: str, *, etag: str) -> Content:
@@ -276,6 +323,7 @@ async def delete(conn: Connection, content_id: str, *, etag: str) -> Content:
     check_etag(etag, row["version"])
     await conn.execute("DELETE FROM publications WHERE id = $1", content_id)
     await conn.execute("DELETE FROM slugs WHERE content_id = $1", content_id)
+    await unique_values.release(conn, content_id)
     gone = await fetch_one(
         conn,
         """
@@ -286,7 +334,7 @@ async def delete(conn: Connection, content_id: str, *, etag: str) -> Content:
         """,
         content_id,
     )
-    return _draft({**row, **gone})
+    return _draft({**row, **gone}, _type(row))
 
 
 def check_etag(etag: str, version: int) -> None:
@@ -311,8 +359,12 @@ def check_etag(etag: str, version: int) -> None:
 
 async def _row(conn: Connection, content_id: str, *, lock: bool = False) -> Row:
     row = await conn.fetchrow(
-        f"SELECT {_COLUMNS}, now() AS moment FROM contents"
-        f" WHERE id = $1 AND delete_time IS NULL {'FOR UPDATE' if lock else ''}",
+        f"""
+        SELECT {_COLUMNS}, now() AS moment,
+               (SELECT definition::text FROM content_types WHERE content_types.id = contents.type) AS definition
+        FROM contents
+        WHERE id = $1 AND delete_time IS NULL {"FOR UPDATE" if lock else ""}
+        """,
         content_id,
     )
     if row is None:
@@ -373,7 +425,17 @@ async def _show(conn: Connection, row: Row, content: Content) -> Content:
     return content
 
 
-def _draft(row: Row) -> Content:
+def _type(row: Row) -> ContentType:
+    """The type of an item, an empty one when nobody defined it: do not change it."""
+    return ContentType() if row["definition"] is None else types.parse(row["definition"])
+
+
+def _draft(row: Row, kind: ContentType) -> Content:
+    return fields.show(_stored(row), kind)
+
+
+def _stored(row: Row) -> Content:
+    """The draft, its fields as they are stored."""
     content = Content(
         id=str(row["id"]),
         type=row["type"],
@@ -389,6 +451,7 @@ def _draft(row: Row) -> Content:
         create_time=_timestamp(row["create_time"]),
         update_time=_timestamp(row["update_time"]),
         created_by=row["created_by"],
+        fields=fields.as_stored(row["fields"]),
     )
     if row["delete_time"] is not None:
         content.delete_time.CopyFrom(_timestamp(row["delete_time"]))
@@ -418,17 +481,19 @@ def _values(row: Row) -> dict[str, Any]:
         "category": row["category"],
         "tags": list(row["tags"]),
         "external_id": row["external_id"],
+        "fields": row["fields"],
     }
 
 
 def _paths(content: Content, paths: Sequence[str]) -> Iterable[str]:
     """The paths to set: those of the mask, or those that hold a value."""
     if "*" in paths:
-        return (*LOCALISED, *UNLOCALISED)
+        return (*LOCALISED, *UNLOCALISED, "fields")
     if paths:
         return paths
     held = [f"{field}.{locale}" for field in LOCALISED for locale in getattr(content, field)]
     held += [field for field in UNLOCALISED if getattr(content, field)]
+    held += [f"fields.{path}" for path in fields.given_paths(content.fields)]
     if not held:
         raise InvalidArgument({"updateMask": "names no field, and the content holds none"})
     return held
@@ -563,8 +628,26 @@ async def _claim_slugs(
 _known_locales: set[str] = set()
 
 
+async def _check_references(conn: Connection, findings: fields.Findings) -> None:
+    """Raises: InvalidArgument for a value that refers to no item, or to one of a type that it may not."""
+    if not findings.references:
+        return
+    ids = {content_id for content_id, _ in findings.references.values()}
+    rows = await conn.fetch("SELECT id, type FROM contents WHERE id = ANY($1) AND delete_time IS NULL", list(ids))
+    found = {str(row["id"]): row["type"] for row in rows}
+    wrong = {}
+    for path, (content_id, allowed) in findings.references.items():
+        if content_id.lower() not in found:
+            wrong[path] = "refers to no item"
+        elif allowed and found[content_id.lower()] not in allowed:
+            wrong[path] = f"must refer to {' or '.join(allowed)}"
+    if wrong:
+        raise InvalidArgument(wrong)
+
+
 async def _check_locales(conn: Connection, content: Content) -> None:
-    used = {locale: field for field in reversed(LOCALISED) for locale in getattr(content, field)}
+    used = fields.used_locales(content.fields)
+    used |= {locale: field for field in reversed(LOCALISED) for locale in getattr(content, field)}
     if not used.keys() <= _known_locales:
         _known_locales.update(await conn.fetchval("SELECT array_agg(code) FROM locales") or ())
     unknown = used.keys() - _known_locales

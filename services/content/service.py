@@ -5,9 +5,10 @@ from libs.cache import Cache, Local
 from libs.db import Pool, connection, transaction
 from libs.identity import caller
 from libs.rpc import Context
-from services.content import contents
+from services.content import contents, fields, types
 from thmnayah.content.v1 import content_pb2, content_pb2_grpc
 from thmnayah.content.v1.content_pb2 import Content
+from thmnayah.content.v1.types_pb2 import ContentType
 
 READ_DRAFTS = "content.read_drafts"
 
@@ -15,25 +16,35 @@ READ_DRAFTS = "content.read_drafts"
 class ContentService(content_pb2_grpc.ContentServiceServicer):
     """The servicer of thmnayah.content.v1.ContentService, where each RPC is described."""
 
-    def __init__(self, db: Pool, published: Cache[Content], lists: Local[content_pb2.ListContentsResponse]) -> None:
+    def __init__(
+        self,
+        db: Pool,
+        published: Cache[Content],
+        lists: Local[content_pb2.ListContentsResponse],
+        types: Local[ContentType],
+    ) -> None:
         """Args:
-        published: what readers see of an item, by its id.
-        lists: what readers see of lists, by what they ask for.
+        published: what readers see of an item, by its id; its fields as they are stored.
+        lists: what readers see of lists, by what they ask for; the items' fields as they are stored.
+        types: by their ids, an empty one for each that nobody defined.
         """
         self.db = db
+        self.types = types
         self.published = published
         self.lists = lists
 
     async def CreateContent(self, request: content_pb2.CreateContentRequest, context: Context) -> Content:
         if contents.normalize(request.content):
             rpc.validate(request)
+        kind = await self._type(request.content.type)
         async with connection(self.db) as conn:
-            content = await contents.create(conn, request.content, created_by=caller.get().user_id)
+            content = await contents.create(conn, request.content, kind, created_by=caller.get().user_id)
         return await _tagged(content, context)
 
     async def GetContent(self, request: content_pb2.GetContentRequest, context: Context) -> Content:
         if not _sees_drafts(request.view):
-            return await _tagged(await self.published.get(request.id, lambda: self._published(request.id)), context)
+            stored = await self.published.get(request.id, lambda: self._published(request.id))
+            return await _tagged(await self._shown(stored), context)
         async with connection(self.db) as conn:
             return await _tagged(await contents.get_draft(conn, request.id), context)
 
@@ -41,6 +52,21 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
         """Let no reader see an item as it was before a change that is committed."""
         await self.lists.changed(content_id)
         await self.published.changed(content_id)
+
+    async def _type(self, type_id: str) -> ContentType:
+        async def load() -> ContentType:
+            async with connection(self.db) as conn:
+                return await types.find(conn, type_id)
+
+        return await self.types.get(type_id, load)
+
+    async def _shown(self, stored: Content) -> Content:
+        """An item with its fields by their names of today; what is stored stays as it is, since others read it too."""
+        if not stored.fields:
+            return stored
+        content = Content()
+        content.CopyFrom(stored)
+        return fields.show(content, await self._type(content.type))
 
     async def _published(self, content_id: str) -> Content:
         async with connection(self.db) as conn:
@@ -50,9 +76,14 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
         self, request: content_pb2.ListContentsRequest, context: Context
     ) -> content_pb2.ListContentsResponse:
         if _sees_drafts(request.view):
-            return await self._list(request, drafts=True)
-        key = request.SerializeToString(deterministic=True).hex()
-        return await self.lists.get(key, lambda: self._list(request, drafts=False))
+            page = await self._list(request, drafts=True)
+        else:
+            key = request.SerializeToString(deterministic=True).hex()
+            page = await self.lists.get(key, lambda: self._list(request, drafts=False))
+        if not any(item.fields for item in page.contents):
+            return page
+        shown = [await self._shown(item) for item in page.contents]
+        return content_pb2.ListContentsResponse(contents=shown, next_page_token=page.next_page_token)
 
     async def _list(
         self, request: content_pb2.ListContentsRequest, *, drafts: bool

@@ -5,11 +5,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import asyncpg
+import httpx
 import pytest
 from google.protobuf import symbol_database
 
 from tests.conftest import ContentStub, Metadata
 from tests.content.items import Caller
+from tests.content.rest import Rest
 from thmnayah.content.v1.content_pb2 import Content
 
 
@@ -41,6 +43,18 @@ def editing(content: ContentStub, editor: Metadata) -> Caller:
 def reading(content: ContentStub, reader: Metadata) -> Caller:
     """The calls of somebody signed in who may only read."""
     return Caller(content, reader)
+
+
+@pytest.fixture(scope="session")
+def admin(rest: httpx.AsyncClient, admin_token: str) -> Rest:
+    """An administrator's calls over REST."""
+    return Rest(rest, admin_token)
+
+
+@pytest.fixture(scope="session")
+def anybody(rest: httpx.AsyncClient) -> Rest:
+    """Calls over REST without a token."""
+    return Rest(rest, "")
 
 
 @pytest.fixture
