@@ -26,7 +26,7 @@ from nats.js.errors import NotFoundError
 from opentelemetry import trace
 from prometheus_client import Counter, Gauge
 
-from libs import db, telemetry
+from libs import contracts, db, telemetry
 from libs.db import Connection, Pool
 from libs.errors import Unavailable
 
@@ -116,14 +116,14 @@ async def ping(client: NatsClient) -> None:
 
 
 async def ensure_stream(client: NatsClient, name: str, *, replicas: int = 1) -> None:
-    """Make the stream of a publishing service, which keeps every subject `name.>`, if it is not there.
+    """Make the stream of a publishing service, which keeps every event of its contracts, if it is not there.
 
     Its settings are those that keep what was acknowledged; changes to them are applied.
     """
     jetstream = client.jetstream()
     config = StreamConfig(
         name=name,
-        subjects=[f"{name}.>"],
+        subjects=sorted({f"{name}.>", *(f"{subject.split('.')[0]}.>" for subject in contracts.event_subjects(name))}),
         retention=RetentionPolicy.LIMITS,
         discard=DiscardPolicy.OLD,
         storage=StorageType.FILE,

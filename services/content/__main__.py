@@ -14,12 +14,22 @@ from libs.db import Pool
 from libs.errors import Failure
 from services.content import contents, schedules
 from services.content.rich_text.service import RichTextService
-from services.content.service import ContentService, Readers, RevisionService, WorkflowService, workflow_of
-from thmnayah.content.v1 import content_pb2_grpc, revisions_pb2_grpc, rich_text_pb2_grpc, workflow_pb2_grpc
+from services.content.service import ContentService, Readers, RevisionService, WorkflowService
+from services.content.type_service import ContentTypeService
+from thmnayah.content.v1 import (
+    content_pb2_grpc,
+    revisions_pb2_grpc,
+    rich_text_pb2_grpc,
+    types_pb2_grpc,
+    workflow_pb2_grpc,
+)
 from thmnayah.content.v1.content_pb2 import Content, ListContentsResponse
+from thmnayah.content.v1.types_pb2 import ContentType
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 CHANGED = ("content.published", "content.unpublished", "content.deleted")
+TYPE_CHANGED = ("contentType.created", "contentType.updated", "contentType.deleted")
+TYPE_CACHE_BYTES = 8 * 1024 * 1024  # some hundred types of a hundred fields
 PURGE_SECONDS = 3600
 
 _log = structlog.get_logger(__name__)
@@ -41,9 +51,11 @@ async def serve(settings: Settings) -> None:
     published = cache.Cache("content", redis, nats, parse=Content.FromString, size_bytes=settings.cache_bytes)
     lists = cache.Local("lists", nats, parse=ListContentsResponse.FromString, size_bytes=settings.list_cache_bytes)
     readers = Readers(published, lists)
+    types = cache.Local("types", nats, parse=ContentType.FromString, size_bytes=TYPE_CACHE_BYTES)
 
     def register(server: grpc.aio.Server) -> None:
-        content_pb2_grpc.add_ContentServiceServicer_to_server(ContentService(pool, readers), server)
+        content_pb2_grpc.add_ContentServiceServicer_to_server(ContentService(pool, readers, types), server)
+        types_pb2_grpc.add_ContentTypeServiceServicer_to_server(ContentTypeService(pool, types), server)
         workflow_pb2_grpc.add_WorkflowServiceServicer_to_server(WorkflowService(pool, readers), server)
         revisions_pb2_grpc.add_RevisionServiceServicer_to_server(RevisionService(pool), server)
         rich_text_pb2_grpc.add_RichTextServiceServicer_to_server(RichTextService(), server)
@@ -60,7 +72,8 @@ async def serve(settings: Settings) -> None:
                 lambda: outbox.relay(pool, nats, stream="content", replicas=settings.stream_replicas),
                 lambda: published.follow(CHANGED),
                 lambda: lists.follow(CHANGED),
-                lambda: schedules.run(pool, workflow_of, readers.changed),
+                lambda: types.follow(TYPE_CHANGED),
+                lambda: schedules.run(pool, readers.changed),
                 lambda: _purge(pool, settings.revision_days),
             ],
         )

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from libs import filters, outbox, paging, text
 from libs.db import Connection
 from libs.errors import AlreadyExists, Conflict, InvalidArgument, NotFound
-from services.content import stages
+from services.content import fields, stages, types, unique_values
 from services.content.stages import Row, timestamp
 from thmnayah.content.v1.content_pb2 import (
     Content,
@@ -24,13 +24,14 @@ from thmnayah.content.v1.content_pb2 import (
     ListContentsResponse,
 )
 from thmnayah.content.v1.revisions_pb2 import Revision
+from thmnayah.content.v1.types_pb2 import ContentType
 
 # Text that is kept for each locale, and the columns of `contents` that hold it.
 LOCALISED = ("slug", "title", "description", "body")
 UNLOCALISED = ("category", "tags", "external_id")
 
 _COLUMNS = (
-    "id, type, slug, title, description, body, category, tags, external_id, published, reviews, archived,"
+    "id, type, slug, title, description, body, category, tags, external_id, fields, published, reviews, archived,"
     " changes, stale, revision, schedules, version, create_time, update_time, publish_time, created_by,"
     " delete_time, expire_time"
 )
@@ -88,8 +89,12 @@ def normalize(content: Content) -> bool:
     return changed
 
 
-async def create(conn: Connection, content: Content, *, created_by: str) -> Content:
-    """Store a new draft, whose texts are in normal form, with its slugs and its event, in one statement."""
+async def create(conn: Connection, content: Content, kind: ContentType, *, created_by: str) -> Content:
+    """Store a new draft, whose texts are in normal form, with its slugs, revision and event, in one statement.
+
+    Args:
+        kind: its type; one that changed meanwhile is read again.
+    """
     await _check_locales(conn, content)
     content_id = str(uuid_utils.uuid7())
     values: dict[str, Any] = {field: dict(getattr(content, field)) for field in LOCALISED}
@@ -99,6 +104,9 @@ async def create(conn: Connection, content: Content, *, created_by: str) -> Cont
         "external_id": content.external_id or None,
     }
     _check_titles(values, given=values["slug"])
+    held, findings = fields.put(kind, {}, content.fields, content.fields, locales=content.title)
+    await _check_references(conn, findings)
+    values["fields"] = fields.defaults(kind, held, locales=content.title)
     choices = _slug_choices(content_id, content.type, values["slug"], values["title"])
     moment = datetime.now(UTC)
     row: dict[str, Any] = {
@@ -122,36 +130,53 @@ async def create(conn: Connection, content: Content, *, created_by: str) -> Cont
     while True:
         row["slug"] = {locale: of_locale[0] for locale, of_locale in choices.items()}
         row["changes"] = dict.fromkeys(_held_paths(row), 1)
-        created = draft(row)
+        created = fields.show(_stored(row), kind)
         try:
-            await conn.execute(
-                """
-                WITH claimed AS (
-                    INSERT INTO slugs (type, locale, slug, content_id)
-                    SELECT $2, locale, slug, $1 FROM unnest($14::text[], $15::text[]) AS wanted (locale, slug)
-                ), revision AS (
-                    INSERT INTO revisions (content_id, number, author, note, autosave, create_time, content)
-                    VALUES ($1, 1, $3, '', false, $12, $16)
-                ), event AS (
-                    INSERT INTO outbox (id, subject, headers, payload) VALUES ($17, $18, $19, $20)
-                )
-                INSERT INTO contents (id, type, created_by, slug, title, description, body, category, tags,
-                                      external_id, version, create_time, update_time, changes)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13)
-                """,
-                *(row[name] for name in ("id", "type", "created_by", *LOCALISED, *UNLOCALISED)),
+            outcome = await conn.execute(
+                _CREATE,
+                *(row[name] for name in ("id", "type", "created_by", *LOCALISED, *UNLOCALISED, "fields")),
                 *(row[name] for name in ("version", "create_time", "changes")),
                 list(choices),
                 list(row["slug"].values()),
-                snapshot(created),
+                snapshot(row),
                 *outbox.row(ContentCreated(content=created), about=content_id),
+                kind.update_time.ToDatetime(UTC) if kind.id else None,
+                unique_values.fields(kind),
             )
         except asyncpg.UniqueViolationError as error:
-            if error.constraint_name != "slugs_pkey":
-                raise _external_id_taken(content.external_id) from None
-        else:
+            if error.constraint_name == "slugs_pkey":
+                await _pass_over(conn, content.type, choices)
+                continue
+            taken = await unique_values.taken(conn, kind, values["fields"])
+            raise taken or _external_id_taken(content.external_id) from None
+        if outcome == "INSERT 0 1":
             return created
-        await _pass_over(conn, content.type, choices)
+        return await create(conn, content, await types.find(conn, content.type), created_by=created_by)
+
+
+# Of a type that is not as it was when the values were checked, it makes nothing.
+_CREATE = f"""
+    WITH checked AS (
+        SELECT WHERE (SELECT update_time FROM content_types WHERE id = $2) IS NOT DISTINCT FROM $22::timestamptz
+    ), claimed AS (
+        INSERT INTO slugs (type, locale, slug, content_id)
+        SELECT $2, locale, slug, $1 FROM checked, unnest($15::text[], $16::text[]) AS wanted (locale, slug)
+    ), claimed_values AS (
+        INSERT INTO unique_values (type, field, locale, digest, content_id)
+        SELECT claimed.* FROM checked, ({unique_values.SELECT_GIVEN.format(ids="$23", held="$11")}) AS claimed
+    ), revision AS (
+        INSERT INTO revisions (content_id, number, author, note, autosave, create_time, content)
+        SELECT $1::uuid, 1, $3::text, '', false, $13::timestamptz, $17::bytea FROM checked
+    ), event AS (
+        INSERT INTO outbox (id, subject, headers, payload)
+        SELECT $18::uuid, $19::text, $20::jsonb, $21::bytea FROM checked
+    )
+    INSERT INTO contents (id, type, created_by, slug, title, description, body, category, tags,
+                          external_id, fields, version, create_time, update_time, changes)
+    SELECT $1::uuid, $2::text, $3::text, $4::jsonb, $5::jsonb, $6::jsonb, $7::jsonb, $8::text, $9::text[],
+           $10::text, $11::jsonb, $12::integer, $13::timestamptz, $13::timestamptz, $14::jsonb
+    FROM checked
+"""
 
 
 async def get_draft(conn: Connection, content_id: str) -> Content:
@@ -160,7 +185,7 @@ async def get_draft(conn: Connection, content_id: str) -> Content:
 
 
 async def get_published(conn: Connection, content_id: str) -> Content:
-    """An item as readers see it."""
+    """An item as readers see it, its fields as they are stored: see `fields.show`."""
     stored = await conn.fetchval("SELECT content FROM publications WHERE id = $1", content_id)
     if stored is None:
         raise not_found(content_id)
@@ -170,7 +195,7 @@ async def get_published(conn: Connection, content_id: str) -> Content:
 async def list_page(
     conn: Connection, *, drafts: bool, deleted: bool, filter: str, order_by: str, page_size: int, page_token: str
 ) -> ListContentsResponse:
-    """A page of items, and the token of the next one.
+    """A page of items, their fields as they are stored (see `fields.show`), and the token of the next one.
 
     Args:
         deleted: those in the trash; drafts alone can be.
@@ -204,7 +229,7 @@ async def list_page(
     response = ListContentsResponse()
     for row in rows[:size]:
         if drafts:
-            response.contents.append(draft(dict(row)))
+            response.contents.append(_stored(dict(row)))
         else:
             response.contents.add().MergeFromString(row["content"])  # in its place, without a copy
     if len(rows) > size:
@@ -238,10 +263,9 @@ async def update(
     row = await read(conn, content.id, lock=True)
     if not merge:
         check_etag(etag, row["version"])
+    kind = type_of(row)
     before = _values(row)
-    after = _values(row)
-    for path in _paths(content, paths):
-        _set(after, path, content)
+    after = await _edited(conn, kind, before, content, paths)
     touched = _changed_paths(before, after)
     if merge:
         check_etag(etag, row["version"], since=max((row["changes"].get(path, 0) for path in touched), default=0))
@@ -252,6 +276,8 @@ async def update(
         touched = _changed_paths(before, after)
     if not touched:
         return None
+    if after["fields"] != before["fields"]:
+        await unique_values.claim(conn, content.id, kind, after["fields"])
     version = row["version"] + 1
     changes = {**row["changes"], **dict.fromkeys(touched, version)}
     columns = {column: after[column] for column in after if after[column] != before[column]}
@@ -274,6 +300,27 @@ async def update(
         raise _external_id_taken(after["external_id"]) from None
 
 
+async def _edited(
+    conn: Connection, kind: ContentType, before: Row, content: Content, paths: Sequence[str]
+) -> dict[str, Any]:
+    """The values once those of the content are set at the paths."""
+    after = {name: value.copy() if isinstance(value, dict | list) else value for name, value in before.items()}
+    of_fields: list[str] = []
+    for path in _paths(content, paths):
+        if path == "fields":  # as a whole: what is not given is cleared
+            of_fields += dict.fromkeys([*(each.name for each in kind.fields), *content.fields])
+        elif path.startswith("fields."):
+            of_fields.append(path.removeprefix("fields."))
+        else:
+            _set(after, path, content)
+    if of_fields:
+        after["fields"], findings = fields.put(
+            kind, before["fields"], content.fields, of_fields, locales=after["title"]
+        )
+        await _check_references(conn, findings)
+    return after
+
+
 async def store(
     conn: Connection,
     row: Row,
@@ -291,7 +338,8 @@ async def store(
     Returns:
         The draft after the change.
     """
-    changed = draft({**row, **columns, "version": row["version"] + 1})
+    after = {**row, **columns, "version": row["version"] + 1}
+    changed = draft(after)
     parameters: list[object] = [row["id"], *columns.values()]
 
     def given(*values: object) -> str:
@@ -305,7 +353,7 @@ async def store(
         values = given(revision.number, revision.author, revision.note, revision.autosave, row["moment"])
         parts.append(
             "revision AS (INSERT INTO revisions (content_id, number, author, note, autosave, create_time, content)"
-            f" VALUES ($1, {values}, {given(snapshot(changed))}))"
+            f" VALUES ($1, {values}, {given(snapshot(after))}))"
         )
         if revision.autosave:
             last, author = given(row["revision"]), given(revision.author)
@@ -332,6 +380,7 @@ async def delete(conn: Connection, content_id: str, *, etag: str) -> Content:
     check_etag(etag, row["version"])
     await conn.execute("DELETE FROM publications WHERE id = $1", content_id)
     await conn.execute("DELETE FROM slugs WHERE content_id = $1", content_id)
+    await unique_values.release(conn, content_id)
     columns = {
         "delete_time": row["moment"],
         "expire_time": row["moment"] + timedelta(days=TRASH_DAYS),
@@ -354,6 +403,7 @@ async def undelete(conn: Connection, content_id: str) -> Content:
     row = await read(conn, content_id, lock=True, deleted=True)
     columns: dict[str, Any] = {"delete_time": None, "expire_time": None}
     columns["slug"] = await _claim_slugs(conn, content_id, row["type"], row["slug"], row["title"], insist=False)
+    await unique_values.claim(conn, content_id, type_of(row), row["fields"])
     try:
         return await store(conn, row, columns, events=[lambda content: ContentUndeleted(content=content)])
     except asyncpg.UniqueViolationError:
@@ -423,9 +473,13 @@ async def read(conn: Connection, content_id: str, *, lock: bool = False, deleted
         NotFound: there is none.
     """
     row = await conn.fetchrow(
-        f"SELECT {_COLUMNS}, now() AS moment FROM contents"
-        f" WHERE id = $1 AND {'expire_time > now()' if deleted else 'delete_time IS NULL'}"
-        f" {'FOR UPDATE' if lock else ''}",
+        f"""
+        SELECT {_COLUMNS}, now() AS moment,
+               (SELECT definition::text FROM content_types WHERE content_types.id = contents.type) AS definition
+        FROM contents
+        WHERE id = $1 AND {"expire_time > now()" if deleted else "delete_time IS NULL"}
+        {"FOR UPDATE" if lock else ""}
+        """,
         content_id,
     )
     if row is None:
@@ -433,8 +487,18 @@ async def read(conn: Connection, content_id: str, *, lock: bool = False, deleted
     return dict(row)
 
 
+def type_of(row: Row) -> ContentType:
+    """The type of an item that was read, an empty one when nobody defined it: do not change it."""
+    return ContentType() if row["definition"] is None else types.parse(row["definition"])
+
+
 def draft(row: Row) -> Content:
-    """An item as editors see it."""
+    """An item that was read as editors see it."""
+    return fields.show(_stored(row), type_of(row))
+
+
+def _stored(row: Row) -> Content:
+    """The draft, its fields as they are stored."""
     content = Content(
         id=str(row["id"]),
         type=row["type"],
@@ -450,6 +514,7 @@ def draft(row: Row) -> Content:
         create_time=timestamp(row["create_time"]),
         update_time=timestamp(row["update_time"]),
         created_by=row["created_by"],
+        fields=fields.as_stored(row["fields"]),
     )
     for name in ("publish_time", "delete_time", "expire_time"):
         if row[name] is not None:
@@ -458,11 +523,16 @@ def draft(row: Row) -> Content:
     return content
 
 
-def snapshot(content: Content) -> bytes:
+def snapshot(row: Row) -> bytes:
     """What the history keeps of a draft: what its authors made of it, and nothing of where it stands."""
-    kept = Content(type=content.type, category=content.category, external_id=content.external_id, tags=content.tags)
-    for field in LOCALISED:
-        getattr(kept, field).update(getattr(content, field))
+    kept = Content(
+        type=row["type"],
+        **{field: row[field] for field in LOCALISED},
+        category=row["category"] or "",
+        tags=row["tags"],
+        external_id=row["external_id"] or "",
+        fields=fields.as_stored(row["fields"]),
+    )
     return kept.SerializeToString(deterministic=True)
 
 
@@ -472,12 +542,14 @@ def _values(row: Row) -> dict[str, Any]:
         "category": row["category"],
         "tags": list(row["tags"]),
         "external_id": row["external_id"],
+        "fields": row["fields"],
     }
 
 
 def _held_paths(values: Row) -> list[str]:
-    """The paths that hold a value."""
+    """The paths that hold a value: `title.ar`, `tags`, and of a field its id and its locale, `fields.f1.ar`."""
     held = [f"{field}.{locale}" for field in LOCALISED for locale in values[field]]
+    held += [f"fields.{each}.{locale}" for each, of_field in values["fields"].items() for locale in of_field]
     return held + [field for field in UNLOCALISED if values[field]]
 
 
@@ -489,12 +561,18 @@ def _changed_paths(before: Row, after: Row) -> list[str]:
         for locale in sorted(before[field].keys() | after[field].keys())
         if before[field].get(locale) != after[field].get(locale)
     ]
+    paths += [
+        f"fields.{each}.{locale}"
+        for each in sorted(before["fields"].keys() | after["fields"].keys())
+        for locale in sorted({**before["fields"].get(each, {}), **after["fields"].get(each, {})})
+        if before["fields"].get(each, {}).get(locale) != after["fields"].get(each, {}).get(locale)
+    ]
     return paths + [field for field in UNLOCALISED if before[field] != after[field]]
 
 
 def _locales_of(paths: Iterable[str]) -> set[str]:
     """The locales that changes at these paths are about; "" for all of them."""
-    return {path.partition(".")[2] for path in paths}
+    return {stages.locale_of(path) for path in paths}
 
 
 def _still_under_review(reviews: Mapping[str, Any], touched: Iterable[str]) -> dict[str, Any]:
@@ -513,10 +591,12 @@ def _check_not_archived(row: Row, touched: Iterable[str]) -> None:
 
 
 def _stale(values: Row, changes: Mapping[str, int]) -> list[str]:
-    """The locales that hold a title, description or body which another locale's is newer than."""
+    """The locales that hold a text, or a field's value, which another locale's is newer than."""
     found = set()
-    for field in ("title", "description", "body"):
-        versions = {locale: changes.get(f"{field}.{locale}", 0) for locale in values[field]}
+    held = {field: values[field] for field in ("title", "description", "body")}
+    held |= {f"fields.{each}": of_field.keys() - {""} for each, of_field in values["fields"].items()}
+    for field, locales in held.items():
+        versions = {locale: changes.get(f"{field}.{locale}", 0) for locale in locales}
         newest = max(versions.values(), default=0)
         found |= {locale for locale, version in versions.items() if version < newest}
     return sorted(found)
@@ -525,11 +605,12 @@ def _stale(values: Row, changes: Mapping[str, int]) -> list[str]:
 def _paths(content: Content, paths: Sequence[str]) -> Iterable[str]:
     """The paths to set: those of the mask, or those that hold a value."""
     if "*" in paths:
-        return (*LOCALISED, *UNLOCALISED)
+        return (*LOCALISED, *UNLOCALISED, "fields")
     if paths:
         return paths
     held = [f"{field}.{locale}" for field in LOCALISED for locale in getattr(content, field)]
     held += [field for field in UNLOCALISED if getattr(content, field)]
+    held += [f"fields.{path}" for path in fields.given_paths(content.fields)]
     if not held:
         raise InvalidArgument({"updateMask": "names no field, and the content holds none"})
     return held
@@ -670,8 +751,26 @@ async def _claim_slugs(
 _known_locales: set[str] = set()
 
 
+async def _check_references(conn: Connection, findings: fields.Findings) -> None:
+    """Raises: InvalidArgument for a value that refers to no item, or to one of a type that it may not."""
+    if not findings.references:
+        return
+    ids = {content_id for content_id, _ in findings.references.values()}
+    rows = await conn.fetch("SELECT id, type FROM contents WHERE id = ANY($1) AND delete_time IS NULL", list(ids))
+    found = {str(row["id"]): row["type"] for row in rows}
+    wrong = {}
+    for path, (content_id, allowed) in findings.references.items():
+        if content_id.lower() not in found:
+            wrong[path] = "refers to no item"
+        elif allowed and found[content_id.lower()] not in allowed:
+            wrong[path] = f"must refer to {' or '.join(allowed)}"
+    if wrong:
+        raise InvalidArgument(wrong)
+
+
 async def _check_locales(conn: Connection, content: Content) -> None:
-    used = {locale: field for field in reversed(LOCALISED) for locale in getattr(content, field)}
+    used = fields.used_locales(content.fields)
+    used |= {locale: field for field in reversed(LOCALISED) for locale in getattr(content, field)}
     if not used.keys() <= _known_locales:
         _known_locales.update(await conn.fetchval("SELECT array_agg(code) FROM locales") or ())
     unknown = used.keys() - _known_locales

@@ -1,36 +1,24 @@
 """What readers see of an item: shown to them, and taken from them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from libs.db import Connection
 from libs.errors import FailedPrecondition
-from services.content import contents, stages
+from services.content import contents, fields, stages
 from services.content.contents import LOCALISED
 from services.content.stages import Row
 from thmnayah.content.v1.content_pb2 import Content, ContentPublished, ContentUnpublished
 
 
-@dataclass(frozen=True)
-class Workflow:
-    """What a type asks for before a locale is published."""
-
-    required_approvals: int = 0
-    """Of the draft as it is; 0: none."""
-    author_may_approve: bool = False
-    required_locales: Sequence[str] = ()
-    """Which must have a title before any is published."""
-
-
-async def publish(conn: Connection, row: Row, workflow: Workflow, *, locales: Sequence[str]) -> Content | None:
+async def publish(conn: Connection, row: Row, *, locales: Sequence[str]) -> Content | None:
     """Show the draft of a locked row, as it is now, to readers in some locales, or in all that have a title.
 
     Returns:
         The item as editors see it; None when readers saw just that already.
     """
-    chosen = check_publishable(row, workflow, locales)
+    chosen = check_publishable(row, locales)
     stored = await conn.fetchval("SELECT content FROM publications WHERE id = $1", row["id"])
     shown = Content() if stored is None else Content.FromString(stored)
     wanted = Content()
@@ -41,6 +29,7 @@ async def publish(conn: Connection, row: Row, workflow: Workflow, *, locales: Se
     wanted.category = row["category"] or ""
     wanted.external_id = row["external_id"] or ""
     wanted.tags[:] = row["tags"]
+    fields.publish(contents.type_of(row), row["fields"], wanted, chosen)
     if stored is not None and wanted == shown:
         return None
     moment = row["moment"].isoformat()
@@ -51,16 +40,27 @@ async def publish(conn: Connection, row: Row, workflow: Workflow, *, locales: Se
     return await _store(conn, row, wanted, {"published": published, "reviews": reviews})
 
 
-def check_publishable(row: Row, workflow: Workflow, locales: Sequence[str]) -> list[str]:
+def check_publishable(row: Row, locales: Sequence[str]) -> list[str]:
     """The locales to publish: those that are named, or all with a title that are not put away.
+
+    What its type asks for is there: the fields it requires, the locales, and the approvals.
 
     Raises:
         FailedPrecondition: saying what is missing.
     """
+    kind = contents.type_of(row)
+    workflow = kind.workflow
     titled = {locale for locale in row["title"] if locale not in row["archived"]}
     chosen = stages.wanted(row, locales, titled)
     if put_away := sorted({*chosen} & {*row["archived"]}) or ([] if chosen else sorted(row["archived"])):
         raise stages.archived(put_away)
+    if wrong := fields.publish(kind, row["fields"], Content(), chosen):
+        raise FailedPrecondition(
+            "LOCALE_INCOMPLETE",
+            f"cannot publish before these are complete: {', '.join(wrong)}",
+            f"لا يمكن النشر قبل إكمال: {', '.join(wrong)}",
+            violations=wrong,
+        )
     if missing := [locale for locale in workflow.required_locales if locale not in titled]:
         raise FailedPrecondition(
             "TRANSLATION_INCOMPLETE",
@@ -99,6 +99,7 @@ async def unpublish(
     for locale in gone:
         for field in LOCALISED:
             getattr(wanted, field).pop(locale, None)
+    fields.unpublish(wanted, gone)
     return await _store(conn, row, wanted, {"published": kept, **(also or {})}, unpublished=True)
 
 
@@ -131,11 +132,13 @@ async def _store(
     if times:
         shown.publish_time.CopyFrom(stages.timestamp(min(times)))
     await _show(conn, after, shown)
+    fields.show(shown, contents.type_of(row))
     told = ContentUnpublished(content=shown) if unpublished else ContentPublished(content=shown)
     return await contents.store(conn, row, columns, events=[lambda _: told])
 
 
 async def _show(conn: Connection, row: Row, content: Content) -> None:
+    """Store what readers see, its fields by their ids."""
     if content.state != Content.PUBLISHED:
         await conn.execute("DELETE FROM publications WHERE id = $1", row["id"])
         return

@@ -1,16 +1,21 @@
 """The history of an item: what each save made of it, what changed in between, and the way back."""
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 
+from google.protobuf import json_format
+
 from libs import paging
 from libs.db import Connection, Record
 from libs.errors import NotFound
+from services.content import fields, types
 from services.content.contents import LOCALISED, UNLOCALISED
 from services.content.stages import timestamp
 from thmnayah.content.v1.content_pb2 import Content
 from thmnayah.content.v1.revisions_pb2 import ListRevisionsResponse, Revision, RevisionDiff
+from thmnayah.content.v1.values_pb2 import Value
 
 # A word with the white space after it, so that the segments together are the text.
 _WORD = re.compile(r"\S+\s*|\s+")
@@ -48,8 +53,7 @@ async def get(conn: Connection, content_id: str, number: int) -> Revision:
     row = await conn.fetchrow("SELECT * FROM revisions WHERE content_id = $1 AND number = $2", content_id, number)
     if row is None:
         raise _not_found(content_id, number)
-    revision = _revision(row)
-    revision.content.ParseFromString(row["content"])
+    revision = await _whole(conn, row)
     revision.content.id = content_id
     return revision
 
@@ -73,10 +77,7 @@ async def pair(conn: Connection, content_id: str, older: int, newer: int) -> tup
         raise _not_found(content_id, newer)
     if older and len(rows) == 1:
         raise _not_found(content_id, older)
-    found = []
-    for row in rows:
-        found.append(_revision(row))
-        found[-1].content.ParseFromString(row["content"])
+    found = [await _whole(conn, row) for row in rows]
     # The first revision came out of nothing.
     return (found[1] if len(found) > 1 else Revision()), found[0]
 
@@ -104,6 +105,26 @@ def _pairs(older: Content, newer: Content) -> Iterator[tuple[str, str, Sequence[
             yield field, "", _WORD.findall(before), _WORD.findall(after)
         else:
             yield field, "", list(before), list(after)
+    for name in sorted({*older.fields, *newer.fields}):
+        before, after = _texts(older.fields.get(name)), _texts(newer.fields.get(name))
+        for locale in sorted({*before, *after}):
+            yield f"fields.{name}", locale, _WORD.findall(before.get(locale, "")), _WORD.findall(after.get(locale, ""))
+
+
+def _texts(value: Value | None) -> dict[str, str]:
+    """A field's value in each locale, "" where it has none, as text."""
+    if value is None:
+        return {}
+    if value.WhichOneof("kind") == "localized":
+        return {locale: _text(each) for locale, each in value.localized.values.items()}
+    return {"": _text(value)}
+
+
+def _text(value: Value) -> str:
+    if value.WhichOneof("kind") == "text":
+        return value.text
+    (told,) = json_format.MessageToDict(value).values() or ("",)
+    return told if isinstance(told, str) else json.dumps(told, ensure_ascii=False, sort_keys=True)
 
 
 def _segments(before: Sequence[str], after: Sequence[str], *, apart: bool) -> list[RevisionDiff.Segment]:
@@ -121,6 +142,15 @@ def _segments(before: Sequence[str], after: Sequence[str], *, apart: bool) -> li
         if words
         for text in (words if apart else ["".join(words)])
     ]
+
+
+async def _whole(conn: Connection, row: Record) -> Revision:
+    """A revision with its content, the fields by their names of today."""
+    revision = _revision(row)
+    revision.content.ParseFromString(row["content"])
+    if revision.content.fields:
+        fields.show(revision.content, await types.find(conn, revision.content.type))
+    return revision
 
 
 def _revision(row: Record) -> Revision:

@@ -14,7 +14,6 @@ from prometheus_client import Counter, Histogram
 from libs.db import Connection, Pool, transaction
 from libs.errors import FailedPrecondition, Failure, InvalidArgument, NotFound
 from services.content import contents, publishing
-from services.content.publishing import Workflow
 from services.content.stages import Row
 from thmnayah.content.v1.content_pb2 import Content, Schedule
 from thmnayah.content.v1.workflow_pb2 import ContentScheduled, ContentScheduleFailed
@@ -31,7 +30,7 @@ _late = Histogram(
 _log = structlog.get_logger(__name__)
 
 
-async def add(conn: Connection, row: Row, workflow: Workflow, schedule: Schedule, *, author: str) -> Content:
+async def add(conn: Connection, row: Row, schedule: Schedule, *, author: str) -> Content:
     """Set what is to happen to the item of a locked row."""
     moment = instant(schedule.local_time, schedule.time_zone)
     if moment <= row["moment"]:
@@ -43,7 +42,7 @@ async def add(conn: Connection, row: Row, workflow: Workflow, schedule: Schedule
             f"للعنصر {MAX_SCHEDULES} موعدًا على الأكثر",
         )
     if schedule.action == Schedule.PUBLISH:
-        publishing.check_publishable(row, workflow, schedule.locales)
+        publishing.check_publishable(row, schedule.locales)
     stored = {
         "id": str(uuid.uuid4()),
         "action": schedule.action,
@@ -100,25 +99,22 @@ def columns(schedules: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"schedules": ordered, "next_schedule": min(pending, default=None)}
 
 
-async def run(
-    pool: Pool, workflow: Callable[[str], Awaitable[Workflow]], changed: Callable[[str], Awaitable[None]]
-) -> None:
+async def run(pool: Pool, changed: Callable[[str], Awaitable[None]]) -> None:
     """Do for ever what comes due.
 
     Args:
-        workflow: of a type.
         changed: told the id of each item that readers may see differently now.
     """
     while True:
         try:
-            while (content_id := await run_next(pool, workflow)) is not None:
+            while (content_id := await run_next(pool)) is not None:
                 await changed(content_id)
         except (Failure, OSError, asyncpg.PostgresError) as error:  # the next round tries again
             _log.warning("schedule_interrupted", error=type(error).__name__)
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def run_next(pool: Pool, workflow: Callable[[str], Awaitable[Workflow]]) -> str | None:
+async def run_next(pool: Pool) -> str | None:
     """Do the first thing that is due, in the transaction that takes it off the list; the item's id, or None.
 
     So it happens once, however many replicas run and whenever one of them dies.
@@ -137,7 +133,7 @@ async def run_next(pool: Pool, workflow: Callable[[str], Awaitable[Workflow]]) -
         try:
             async with conn.transaction():
                 if now["action"] == Schedule.PUBLISH:
-                    await publishing.publish(conn, row, await workflow(row["type"]), locales=now["locales"])
+                    await publishing.publish(conn, row, locales=now["locales"])
                 else:
                     await publishing.unpublish(conn, row, locales=now["locales"])
                 done = await contents.read(conn, str(due), lock=True)

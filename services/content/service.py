@@ -10,8 +10,7 @@ from libs.cache import Cache, Local
 from libs.db import Connection, Pool, connection, transaction
 from libs.identity import caller
 from libs.rpc import Context
-from services.content import contents, publishing, revisions, schedules, workflow
-from services.content.publishing import Workflow
+from services.content import contents, fields, publishing, revisions, schedules, types, workflow
 from services.content.stages import Row
 from thmnayah.content.v1 import (
     content_pb2,
@@ -22,6 +21,7 @@ from thmnayah.content.v1 import (
     workflow_pb2_grpc,
 )
 from thmnayah.content.v1.content_pb2 import Content
+from thmnayah.content.v1.types_pb2 import ContentType
 
 READ_DRAFTS = "content.read_drafts"
 
@@ -31,9 +31,9 @@ class Readers:
     """What readers see, as far as this process remembers it."""
 
     published: Cache[Content]
-    """Items by their ids."""
+    """Items by their ids, their fields as they are stored."""
     lists: Local[content_pb2.ListContentsResponse]
-    """Pages by what was asked."""
+    """Pages by what was asked, the items' fields as they are stored."""
 
     async def changed(self, content_id: str) -> None:
         """Let no reader see an item as it was before a change that is committed."""
@@ -41,32 +41,46 @@ class Readers:
         await self.published.changed(content_id)
 
 
-async def workflow_of(_: str) -> Workflow:
-    """What a type asks for before it is published."""
-    return Workflow()
-
-
 class ContentService(content_pb2_grpc.ContentServiceServicer):
     """The servicer of thmnayah.content.v1.ContentService, where each RPC is described."""
 
-    def __init__(self, db: Pool, readers: Readers) -> None:
+    def __init__(self, db: Pool, readers: Readers, types: Local[ContentType]) -> None:
+        """Args:
+        types: by their ids, an empty one for each that nobody defined.
+        """
         self.db = db
         self.readers = readers
+        self.types = types
 
     async def CreateContent(self, request: content_pb2.CreateContentRequest, context: Context) -> Content:
         if contents.normalize(request.content):
             rpc.validate(request)
+        kind = await self._type(request.content.type)
         async with connection(self.db) as conn:
-            content = await contents.create(conn, request.content, created_by=caller.get().user_id)
+            content = await contents.create(conn, request.content, kind, created_by=caller.get().user_id)
         return await _tagged(content, context)
 
     async def GetContent(self, request: content_pb2.GetContentRequest, context: Context) -> Content:
         if not _sees_drafts(request.view):
-            return await _tagged(
-                await self.readers.published.get(request.id, lambda: self._published(request.id)), context
-            )
+            stored = await self.readers.published.get(request.id, lambda: self._published(request.id))
+            return await _tagged(await self._shown(stored), context)
         async with connection(self.db) as conn:
             return await _tagged(await contents.get_draft(conn, request.id), context)
+
+    async def _type(self, type_id: str) -> ContentType:
+        async def load() -> ContentType:
+            async with connection(self.db) as conn:
+                return await types.find(conn, type_id)
+
+        return await self.types.get(type_id, load)
+
+    async def _shown(self, stored: Content) -> Content:
+        """An item with its fields by their names of today; what is stored stays as it is, since others read it too."""
+        if not stored.fields:
+            return stored
+        content = Content()
+        content.CopyFrom(stored)
+        return fields.show(content, await self._type(content.type))
 
     async def _published(self, content_id: str) -> Content:
         async with connection(self.db) as conn:
@@ -78,9 +92,14 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
         if request.deleted:
             caller.get().require(READ_DRAFTS)
         if _sees_drafts(request.view) or request.deleted:
-            return await self._list(request, drafts=True)
-        key = request.SerializeToString(deterministic=True).hex()
-        return await self.readers.lists.get(key, lambda: self._list(request, drafts=False))
+            page = await self._list(request, drafts=True)
+        else:
+            key = request.SerializeToString(deterministic=True).hex()
+            page = await self.readers.lists.get(key, lambda: self._list(request, drafts=False))
+        if not any(item.fields for item in page.contents):
+            return page
+        shown = [await self._shown(item) for item in page.contents]
+        return content_pb2.ListContentsResponse(contents=shown, next_page_token=page.next_page_token)
 
     async def _list(
         self, request: content_pb2.ListContentsRequest, *, drafts: bool
@@ -117,7 +136,7 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
 
     async def PublishContent(self, request: content_pb2.PublishContentRequest, context: Context) -> Content:
         async def publish(conn: Connection, row: Row) -> Content | None:
-            return await publishing.publish(conn, row, await workflow_of(row["type"]), locales=request.locales)
+            return await publishing.publish(conn, row, locales=request.locales)
 
         content = await _change(self.db, request.id, request.etag, publish)
         await self.readers.changed(request.id)
@@ -169,7 +188,6 @@ class WorkflowService(workflow_pb2_grpc.WorkflowServiceServicer):
             return await workflow.approve(
                 conn,
                 row,
-                await workflow_of(row["type"]),
                 locales=request.locales,
                 revision=request.revision,
                 reviewer=caller.get().user_id,
@@ -201,8 +219,7 @@ class WorkflowService(workflow_pb2_grpc.WorkflowServiceServicer):
 
     async def ScheduleContent(self, request: workflow_pb2.ScheduleContentRequest, context: Context) -> Content:
         async def add(conn: Connection, row: Row) -> Content | None:
-            asked = await workflow_of(row["type"])
-            return await schedules.add(conn, row, asked, request.schedule, author=caller.get().user_id)
+            return await schedules.add(conn, row, request.schedule, author=caller.get().user_id)
 
         return await _tagged(await _change(self.db, request.id, request.etag, add), context)
 

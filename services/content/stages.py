@@ -55,7 +55,13 @@ def modified(row: Row, locale: str) -> bool:
     if locale not in row["published"]:
         return True
     version = row["published"][locale]["version"]
-    return any(changed > version for path, changed in row["changes"].items() if path.partition(".")[2] in ("", locale))
+    return any(changed > version for path, changed in row["changes"].items() if locale_of(path) in ("", locale))
+
+
+def locale_of(path: str) -> str:
+    """The locale that a change at a path is about: `ar` of `title.ar` and of `fields.f1.ar`; "" for all of them."""
+    parts = path.split(".")
+    return parts[-1] if len(parts) > 1 else ""
 
 
 def wanted(row: Row, locales: Sequence[str], default: Iterable[str]) -> list[str]:

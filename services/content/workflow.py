@@ -7,7 +7,6 @@ from typing import Any
 from libs.db import Connection
 from libs.errors import Conflict, FailedPrecondition, Forbidden
 from services.content import contents, publishing, schedules, stages
-from services.content.publishing import Workflow
 from services.content.stages import Row
 from thmnayah.content.v1.content_pb2 import Content
 from thmnayah.content.v1.workflow_pb2 import (
@@ -62,13 +61,14 @@ async def submit(
 
 
 async def approve(
-    conn: Connection, row: Row, workflow: Workflow, *, locales: Sequence[str], revision: int, reviewer: str
+    conn: Connection, row: Row, *, locales: Sequence[str], revision: int, reviewer: str
 ) -> Content | None:
     """Add a reviewer's approval; None when they had given it.
 
     Args:
         revision: that was read; 0 for whatever is under review.
     """
+    workflow = contents.type_of(row).workflow
     chosen = _under_review(row, locales, ("IN_REVIEW", "APPROVED") if locales else ("IN_REVIEW",))
     authors = await _authors(conn, row, [row["reviews"][locale]["revision"] for locale in chosen])
     for locale in chosen:

@@ -20,6 +20,7 @@ def items(word: str, count: int) -> list[dict[str, Any]]:
             "body": {"ar": "نص", "en": 'a "text",\n=of lines'},
             "category": word,
             "tags": ["a|b", "c"],
+            "fields": {"subtitle": {"localized": {"values": {"ar": {"text": "فرعي"}, "en": {"text": "Sub"}}}}},
         }
         for number in range(count)
     ]

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import asyncpg
 import grpc
+import httpx
 import pytest
 from google.protobuf import symbol_database
 
 from tests.conftest import Metadata, bearer
 from tests.content.items import Caller
+from tests.content.rest import Rest
 from thmnayah.content.v1.content_pb2 import Content
 
 
@@ -48,6 +50,18 @@ async def reviewing(edge: grpc.aio.Channel, sign_in: Callable[..., Awaitable[str
 def reading(edge: grpc.aio.Channel, reader: Metadata) -> Caller:
     """The calls of somebody signed in who may only read."""
     return Caller(edge, reader)
+
+
+@pytest.fixture(scope="session")
+def admin(rest: httpx.AsyncClient, admin_token: str) -> Rest:
+    """An administrator's calls over REST."""
+    return Rest(rest, admin_token)
+
+
+@pytest.fixture(scope="session")
+def anybody(rest: httpx.AsyncClient) -> Rest:
+    """Calls over REST without a token."""
+    return Rest(rest, "")
 
 
 @pytest.fixture

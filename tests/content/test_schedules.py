@@ -11,7 +11,6 @@ import pytest
 from deploy.local.mesh import Mesh
 from libs import db
 from services.content import schedules
-from services.content.publishing import Workflow
 from tests.conftest import eventually
 from tests.content.conftest import Announcements
 from tests.content.items import Caller, refused
@@ -147,13 +146,10 @@ async def test_three_replicas_do_each_thing_once(mesh: Mesh, editing: Caller, an
         await editing.schedule(item.id, Schedule.PUBLISH, start)
     pools = [await db.connect(mesh.database_url("content"), service="replica", size=2) for _ in range(3)]
 
-    async def workflow(_: str) -> Workflow:
-        return Workflow()
-
     async def nobody(_: str) -> None:
         """These replicas serve no reader."""
 
-    replicas = [asyncio.create_task(schedules.run(pool, workflow, nobody)) for pool in pools]
+    replicas = [asyncio.create_task(schedules.run(pool, nobody)) for pool in pools]
     await asyncio.sleep((start - datetime.now(UTC)).total_seconds())
     replicas[0].cancel()  # it may be in the middle of one
     await eventually(
