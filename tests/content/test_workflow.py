@@ -1,15 +1,19 @@
 """The way of each locale: submitted, approved, given back, put away and taken out again."""
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import grpc
 import httpx
 import pytest
 
+from tests.conftest import bearer
 from tests.content.conftest import Announcements
 from tests.content.items import Caller, refused
+from tests.content.rest import Rest, define, field, make
 from thmnayah.content.v1.content_pb2 import Content, Schedule
 
+SignIn = Callable[..., Awaitable[str]]
 BOTH = {"ar": "بيت الحكمة", "en": "The House of Wisdom"}
 
 
@@ -244,3 +248,41 @@ async def test_a_text_whose_counterpart_is_newer_is_stale(editing: Caller) -> No
 
     item = await editing.update(item.id, title={"ar": "عنوان آخر", "en": "A third"})
     assert await editing.walk(filter=question) == []
+
+
+async def test_a_type_may_ask_for_approvals_and_locales(
+    admin: Rest, editing: Caller, reviewing: Caller, edge: grpc.aio.Channel, sign_in: SignIn, word: str
+) -> None:
+    await define(admin, word, workflow={"requiredApprovals": 2, "requiredLocales": ["ar", "en"]})
+    third = Caller(edge, bearer(await sign_in("editor")))
+    item = await editing.create(type=f"t-{word}", title={"en": "The House of Wisdom"})
+    assert (await refused(editing.publish(item.id))).reason == "TRANSLATION_INCOMPLETE"
+
+    await editing.update(item.id, title={"ar": "بيت الحكمة"})
+    refusal = await refused(editing.publish(item.id))
+    assert (refusal.reason, sorted(refusal.violations)) == ("APPROVAL_MISSING", ["locales.ar", "locales.en"])
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    assert (await refused(editing.schedule(item.id, Schedule.PUBLISH, tomorrow))).reason == "APPROVAL_MISSING"
+
+    await editing.submit(item.id)
+    item = await reviewing.approve(item.id)
+    assert states(item) == {"ar": "IN_REVIEW", "en": "IN_REVIEW"}
+    item = await third.approve(item.id)
+    assert states(item) == {"ar": "APPROVED", "en": "APPROVED"}
+    assert states(await editing.publish(item.id)) == {"ar": "PUBLISHED", "en": "PUBLISHED"}
+
+
+async def test_a_custom_field_takes_part_in_history_and_staleness(admin: Rest, word: str) -> None:
+    await define(admin, word, field("synopsis", localized=True), field("length", {"number": {}}))
+    values = {"synopsis": {"localized": {"values": {"ar": {"text": "قديم"}, "en": {"text": "Old"}}}}}
+    item = await make(admin, word, values)
+    newer = {"fields": {"synopsis": {"localized": {"values": {"en": {"text": "New"}}}}, "length": {"number": 12}}}
+    changed = await admin.ok("PATCH", f"contents/{item['id']}", newer, updateMask="fields.synopsis.en,fields.length")
+    assert (changed["locales"]["ar"]["stale"], changed["locales"]["en"]["stale"]) == (True, False)
+
+    compared = await admin.ok("GET", f"contents/{item['id']}/revisions:diff")
+    told = {(each["field"], each["locale"]): [one["text"] for one in each["segments"]] for each in compared["changes"]}
+    assert told == {("fields.synopsis", "en"): ["Old", "New"], ("fields.length", ""): ["12.0"]}
+
+    restored = await admin.ok("POST", f"contents/{item['id']}/revisions/1:restore", {})
+    assert restored["fields"] == item["fields"]
