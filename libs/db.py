@@ -124,8 +124,8 @@ async def _keep(_conn: Any) -> None:
     """Nothing here changes a session's state but the relay, which puts its lock back: no query to reset it."""
 
 
-def _to_json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+# Made once: json.dumps makes an encoder a call when it is told anything.
+_to_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def _is_unavailable(error: BaseException) -> bool:
