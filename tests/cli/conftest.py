@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -34,6 +35,11 @@ class Ended:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
+def _heed_interrupts() -> None:
+    """What a shell runs in its background ignores Ctrl-C, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @dataclass(frozen=True)
 class Cli:
     """Runs commands to one server, with what they remember in one folder."""
@@ -50,7 +56,13 @@ class Cli:
         }
         pipe = asyncio.subprocess.PIPE
         return await asyncio.create_subprocess_exec(
-            THMNAYAH, *map(str, arguments), env=inherited | ours | environ, stdin=pipe, stdout=pipe, stderr=pipe
+            THMNAYAH,
+            *map(str, arguments),
+            env=inherited | ours | environ,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            preexec_fn=_heed_interrupts,
         )
 
     async def __call__(self, *arguments: object, stdin: str = "", **environ: str) -> Ended:

@@ -332,9 +332,11 @@ class Example:
 
 
 _PASSWORD = "Passw0rd-of-tests"
-_PATHS = {"{asset}": "swagger-ui.css", "{id}": ID, "{content.id}": ID, "{number}": "1"}
+_PATHS = {"{content_type.id}": "article", "{asset}": "swagger-ui.css", "{id}": ID, "{content.id}": ID, "{number}": "1"}
 _QUERIES: dict[str, dict[str, str]] = {"/v1/search": {"query": "word"}}
 _BODIES: dict[str, dict[str, Any]] = {
+    "/v1/contentTypes": {"id": "sample", "name": {"en": "Sample"}},
+    "/v1/contentTypes/{content_type.id}": {"name": {"en": "Sample"}},
     "/v1/auth:login": {"email": "nobody@example.com", "password": _PASSWORD},
     "/v1/auth:refresh": {"refreshToken": "of-nobody"},
     "/v1/auth:logout": {"refreshToken": "of-nobody"},
