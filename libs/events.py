@@ -115,15 +115,18 @@ async def ping(client: NatsClient) -> None:
         raise Unavailable(metadata={"dependency": "nats"})
 
 
-async def ensure_stream(client: NatsClient, name: str, *, replicas: int = 1) -> None:
+async def ensure_stream(client: NatsClient, name: str, *, more: Sequence[str] = (), replicas: int = 1) -> None:
     """Make the stream of a publishing service, which keeps every subject `name.>`, if it is not there.
 
     Its settings are those that keep what was acknowledged; changes to them are applied.
+
+    Args:
+        more: what else the service's subjects begin with.
     """
     jetstream = client.jetstream()
     config = StreamConfig(
         name=name,
-        subjects=[f"{name}.>"],
+        subjects=[f"{first}.>" for first in (name, *more)],
         retention=RetentionPolicy.LIMITS,
         discard=DiscardPolicy.OLD,
         storage=StorageType.FILE,

@@ -7,7 +7,7 @@ other. `relay` sends what is committed, oldest first; NATS drops what it already
 import asyncio
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -86,11 +86,27 @@ async def add(conn: Connection, event: Message, *, about: str) -> None:
     )
 
 
-async def relay(pool: Pool, nats: NatsClient, *, stream: str, replicas: int) -> None:
+async def add_all(conn: Connection, events: Iterable[tuple[Message, str]]) -> None:
+    """Store events, each with the id of what it is about, in this order and in one statement; see `add`."""
+    rows = [row(event, about=about) for event, about in events]
+    await conn.execute(
+        """
+        INSERT INTO outbox (id, subject, headers, payload)
+        SELECT id, subject, headers, payload
+        FROM unnest($1::uuid[], $2::text[], $3::jsonb[], $4::bytea[])
+             WITH ORDINALITY AS event (id, subject, headers, payload, number)
+        ORDER BY number
+        """,
+        *([each[column] for each in rows] for column in range(4)),
+    )
+
+
+async def relay(pool: Pool, nats: NatsClient, *, stream: str, more: Sequence[str] = (), replicas: int) -> None:
     """Send events for ever, while this process is the one that holds the lock.
 
     Args:
         stream: the publishing service's, which is made when it is not there.
+        more: what subjects begin with, beside the name of the stream.
         replicas: how many copies of it NATS keeps.
     """
     jetstream = nats.jetstream(timeout=ACK_SECONDS)
@@ -100,7 +116,7 @@ async def relay(pool: Pool, nats: NatsClient, *, stream: str, replicas: int) -> 
             async with db.connection(pool) as conn:
                 if await conn.fetchval("SELECT pg_try_advisory_lock($1)", _RELAY_LOCK):
                     try:
-                        await events.ensure_stream(nats, stream, replicas=replicas)
+                        await events.ensure_stream(nats, stream, more=more, replicas=replicas)
                         await _send_while_leading(conn, nats, jetstream)
                     finally:
                         if not conn.is_closed():  # a connection that is gone took its lock along
