@@ -12,11 +12,11 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from thmnayah.api.v1 import annotations_pb2 as thmnayah_annotations
 from thmnayah.auth.v1 import auth_pb2
-from thmnayah.content.v1 import content_pb2
+from thmnayah.content.v1 import content_pb2, taxonomy_pb2
 from thmnayah.gateway.v1 import gateway_pb2
 from thmnayah.search.v1 import search_pb2
 
-_FILES = (auth_pb2, content_pb2, gateway_pb2, search_pb2)
+_FILES = (auth_pb2, content_pb2, taxonomy_pb2, gateway_pb2, search_pb2)
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,21 @@ TOKEN_TYPE = "at+jwt"  # noqa: S105 — no secret; RFC 9068: keeps an ID token f
 CLOCK_SKEW_SECONDS = 5
 LONGEST_SECONDS = 86_400  # no token of ours lives longer than a day
 
-_WRITE = frozenset({"content.create", "content.update", "content.publish", "content.delete", "content.read_drafts"})
+_WRITE = frozenset(
+    {
+        "content.create",
+        "content.update",
+        "content.publish",
+        "content.delete",
+        "content.read_drafts",
+        "content.edit_categories",
+        "content.edit_tags",
+    }
+)
 
 # What each built-in role grants. A permission names what it allows: service, then verb.
 ROLES: dict[str, frozenset[str]] = {
-    "admin": _WRITE | {"users.create"},
+    "admin": _WRITE | {"users.create", "content.edit_locales"},
     "editor": _WRITE,
     "reader": frozenset(),
 }

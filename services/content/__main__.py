@@ -4,16 +4,20 @@ import asyncio
 import sys
 from pathlib import Path
 
+import grpc
 from nats.aio.client import Client as NatsClient
 from pydantic import Field, SecretStr
 
 from libs import cache, config, db, events, identity, outbox, rpc, telemetry
+from services.content.caches import Caches
+from services.content.locales import Locales
 from services.content.service import ContentService
-from thmnayah.content.v1 import content_pb2_grpc
-from thmnayah.content.v1.content_pb2 import Content, ListContentsResponse
+from services.content.taxonomy import TaxonomyService
+from thmnayah.content.v1 import content_pb2_grpc, taxonomy_pb2_grpc
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-CHANGED = ("content.published", "content.unpublished", "content.deleted")
+# What the subjects of its events begin with, beside "content".
+MORE_SUBJECTS = ("locale", "category", "tag")
 
 
 class Settings(config.StoreSettings):
@@ -28,21 +32,26 @@ async def serve(settings: Settings) -> None:
     pool = await db.connect(settings.database_url.get_secret_value(), service="content", size=settings.pool_size)
     nats = NatsClient()
     redis = cache.connect(settings.redis_url.get_secret_value())
-    published = cache.Cache("content", redis, nats, parse=Content.FromString, size_bytes=settings.cache_bytes)
-    lists = cache.Local("lists", nats, parse=ListContentsResponse.FromString, size_bytes=settings.list_cache_bytes)
-    servicer = ContentService(pool, published, lists)
+    caches = Caches.make(redis, nats, cache_bytes=settings.cache_bytes, list_cache_bytes=settings.list_cache_bytes)
+    locales = Locales(pool, caches.locales)
+
+    def register(server: grpc.aio.Server) -> None:
+        content_pb2_grpc.add_ContentServiceServicer_to_server(ContentService(pool, caches, locales), server)
+        taxonomy_pb2_grpc.add_TaxonomyServiceServicer_to_server(TaxonomyService(pool, caches, locales), server)
+
     async with rpc.channel(settings.auth_address) as auth:
         await rpc.serve(
             settings,
             verifier=identity.Verifier.asking(auth),
-            register=lambda server: content_pb2_grpc.add_ContentServiceServicer_to_server(servicer, server),
+            register=register,
             needs={"postgresql": lambda: db.ping(pool)},
             uses={"nats": lambda: events.ping(nats), "valkey": lambda: cache.ping(redis)},
             tasks=[
                 lambda: events.stay_connected(nats, settings.nats_url.get_secret_value(), service="content"),
-                lambda: outbox.relay(pool, nats, stream="content", replicas=settings.stream_replicas),
-                lambda: published.follow(CHANGED),
-                lambda: lists.follow(CHANGED),
+                lambda: outbox.relay(
+                    pool, nats, stream="content", more=MORE_SUBJECTS, replicas=settings.stream_replicas
+                ),
+                *caches.followers(),
             ],
         )
     await redis.aclose()

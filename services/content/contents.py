@@ -1,6 +1,7 @@
 """Items of content: the draft that editors work on, and what is published of it."""
 
 import uuid
+import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
@@ -11,7 +12,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs import filters, outbox, paging, text
 from libs.db import Connection, fetch_one
-from libs.errors import AlreadyExists, Conflict, FailedPrecondition, InvalidArgument, NotFound
+from libs.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from services.content import categories, etags, locales
 from thmnayah.content.v1.content_pb2 import Content, ContentCreated, ListContentsResponse
 
 # Columns by name: a row of `contents`, perhaps with what a change made of it.
@@ -21,14 +23,21 @@ Row: TypeAlias = Mapping[str, Any]
 LOCALISED = ("slug", "title", "description", "body")
 UNLOCALISED = ("category", "tags", "external_id")
 
-_COLUMNS = (
+COLUMNS = (
     "id, type, slug, title, description, body, category, tags, external_id, published, version,"
     " create_time, update_time, publish_time, created_by, delete_time"
 )
 
+_CATEGORY_PATH = filters.Field(
+    "(SELECT path FROM categories WHERE id = category)",
+    "list",
+    has="category IN (SELECT id FROM categories WHERE path @> ARRAY[{value}::text])",
+)
 _FIELDS = {
     "type": filters.Field("type"),
     "category": filters.Field("category"),
+    "category_path": _CATEGORY_PATH,
+    "categoryPath": _CATEGORY_PATH,
     "tags": filters.Field("tags", "list"),
     "external_id": filters.Field("external_id"),
     "externalId": filters.Field("external_id"),
@@ -74,7 +83,10 @@ def normalize(content: Content) -> bool:
 
 
 async def create(conn: Connection, content: Content, *, created_by: str) -> Content:
-    """Store a new draft, whose texts are in normal form, with its slugs and its event, in one statement."""
+    """Store a new draft, whose texts are in normal form, with its slugs and its event, in one statement.
+
+    The same statement makes its category where there is none.
+    """
     await _check_locales(conn, content)
     content_id = str(uuid_utils.uuid7())
     values: dict[str, Any] = {field: dict(getattr(content, field)) for field in LOCALISED}
@@ -89,13 +101,16 @@ async def create(conn: Connection, content: Content, *, created_by: str) -> Cont
     row = {"id": content_id, "type": content.type, "created_by": created_by, **values}
     row |= {"version": 1, "create_time": moment, "update_time": moment}
     row |= {"published": {}, "publish_time": None, "delete_time": None}
+    roots = categories.roots(content.category, moment)
+    root = next(roots, None)
     while True:
         row["slug"] = {locale: of_locale[0] for locale, of_locale in choices.items()}
-        created = _draft(row)
+        created = draft(row)
         try:
             await conn.execute(
-                """
-                WITH claimed AS (
+                f"""
+                WITH {"" if root is None else categories.make_root(19)}
+                claimed AS (
                     INSERT INTO slugs (type, locale, slug, content_id)
                     SELECT $2, locale, slug, $1 FROM unnest($13::text[], $14::text[]) AS wanted (locale, slug)
                 ), event AS (
@@ -109,8 +124,12 @@ async def create(conn: Connection, content: Content, *, created_by: str) -> Cont
                 list(choices),
                 list(row["slug"].values()),
                 *outbox.row(ContentCreated(content=created), about=content_id),
+                *categories.root_parameters(root),
             )
         except asyncpg.UniqueViolationError as error:
+            if error.constraint_name == "category_slugs_pkey":
+                root = next(roots)
+                continue
             if error.constraint_name != "slugs_pkey":
                 raise _external_id_taken(content.external_id) from None
         else:
@@ -120,7 +139,7 @@ async def create(conn: Connection, content: Content, *, created_by: str) -> Cont
 
 async def get_draft(conn: Connection, content_id: str) -> Content:
     """An item as editors see it."""
-    return _draft(await _row(conn, content_id))
+    return draft(await _row(conn, content_id))
 
 
 async def get_published(conn: Connection, content_id: str) -> Content:
@@ -132,15 +151,25 @@ async def get_published(conn: Connection, content_id: str) -> Content:
 
 
 async def list_page(
-    conn: Connection, *, drafts: bool, filter: str, order_by: str, page_size: int, page_token: str
+    conn: Connection,
+    *,
+    drafts: bool,
+    filter: str,
+    chain: Sequence[str],
+    order_by: str,
+    page_size: int,
+    page_token: str,
 ) -> ListContentsResponse:
-    """A page of items, and the token of the next one."""
+    """A page of items, in one of the locales of the chain unless that is empty, and the token of the next."""
     column, descending = _order(order_by)
-    question = ("contents", drafts, filter, column, descending)
+    question = ("contents", drafts, filter, tuple(chain), column, descending)
     parameters: list[object] = []
     conditions = [filters.compile_filter(filter, _FIELDS, parameters)]
     if drafts:
         conditions.append("delete_time IS NULL")
+    if chain:
+        parameters.append(list(chain))
+        conditions.append(f"{'title ?|' if drafts else 'locales &&'} ${len(parameters)}::text[]")
     after = paging.keys(page_token, question, (str, str))
     if after is not None:
         parameters += _position(after)
@@ -153,7 +182,7 @@ async def list_page(
     direction = "DESC" if descending else "ASC"
     rows = await conn.fetch(
         f"""
-        SELECT {_COLUMNS if drafts else "id, content, " + column}
+        SELECT {COLUMNS if drafts else "id, content, " + column}
         FROM {"contents" if drafts else "publications"}
         WHERE {" AND ".join(conditions)}
         ORDER BY {column} {direction}, id {direction}
@@ -164,13 +193,33 @@ async def list_page(
     response = ListContentsResponse()
     for row in rows[:size]:
         if drafts:
-            response.contents.append(_draft(dict(row)))
+            response.contents.append(draft(dict(row)))
         else:
             response.contents.add().MergeFromString(row["content"])  # in its place, without a copy
+        if chain:
+            resolve(response.contents[-1], chain)
     if len(rows) > size:
         last = rows[size - 1]
         response.next_page_token = paging.token([last[column].isoformat(), str(last["id"])], question)
     return response
+
+
+def resolve(content: Content, chain: Sequence[str]) -> None:
+    """Leave of each field, under the first locale of the chain, the text of the first that has one.
+
+    Raises:
+        NotFound: the item is in none of them.
+    """
+    for field in LOCALISED:
+        texts = getattr(content, field)
+        found = next(((locale, texts[locale]) for locale in chain if texts.get(locale)), None)
+        texts.clear()
+        if found is not None:
+            content.resolved_locales[field], texts[chain[0]] = found
+    if not content.title:
+        raise _not_found(content.id)
+    # The fallback of a locale may change while the item stays as it is.
+    content.etag = f'{content.etag[:-1]}.{zlib.crc32(" ".join(chain).encode()):08x}"'
 
 
 async def update(conn: Connection, content: Content, *, paths: Sequence[str], etag: str) -> Content | None:
@@ -181,7 +230,7 @@ async def update(conn: Connection, content: Content, *, paths: Sequence[str], et
     """
     await _check_locales(conn, content)
     row = await _row(conn, content.id, lock=True)
-    check_etag(etag, row["version"])
+    etags.check(etag, row["version"])
     before = _values(row)
     after = _values(row)
     for path in _paths(content, paths):
@@ -189,6 +238,8 @@ async def update(conn: Connection, content: Content, *, paths: Sequence[str], et
     _check_titles(after, given=after["slug"].keys() - before["slug"].keys())
     if after["slug"] != before["slug"] or after["title"].keys() != before["title"].keys():
         after["slug"] = await _claim_slugs(conn, content.id, row["type"], after["slug"], after["title"])
+    if after["category"] != before["category"]:
+        await categories.ensure(conn, after["category"] or "")
     changed = [column for column in after if after[column] != before[column]]
     if not changed:
         return None
@@ -206,7 +257,7 @@ async def update(conn: Connection, content: Content, *, paths: Sequence[str], et
         )
     except asyncpg.UniqueViolationError:
         raise _external_id_taken(content.external_id) from None
-    return _draft({**row, **after, **stored})
+    return draft({**row, **after, **stored})
 
 
 async def publish(
@@ -218,7 +269,7 @@ async def publish(
         The item as editors see it, and as readers see it if that changed.
     """
     row = await _row(conn, content_id, lock=True)
-    check_etag(etag, row["version"])
+    etags.check(etag, row["version"])
     values = _values(row)
     chosen = list(locales) or sorted(values["title"])
     missing = [locale for locale in chosen if not values["title"].get(locale)]
@@ -241,10 +292,10 @@ async def publish(
     wanted.external_id = values["external_id"] or ""
     wanted.tags[:] = values["tags"]
     if stored is not None and wanted == shown:
-        return _draft(row), None
+        return draft(row), None
     moment = row["moment"].isoformat()
     row = await _set_published(conn, row, {**dict.fromkeys(chosen, moment), **row["published"]})
-    return _draft(row), await _show(conn, row, wanted)
+    return draft(row), await _show(conn, row, wanted)
 
 
 async def unpublish(
@@ -257,23 +308,23 @@ async def unpublish(
         None when nothing changed.
     """
     row = await _row(conn, content_id, lock=True)
-    check_etag(etag, row["version"])
+    etags.check(etag, row["version"])
     gone = set(locales or row["published"]) & set(row["published"])
     if not gone:
-        return _draft(row), None
+        return draft(row), None
     kept = {locale: time for locale, time in row["published"].items() if locale not in gone}
     row = await _set_published(conn, row, kept)
     wanted = Content.FromString(await conn.fetchval("SELECT content FROM publications WHERE id = $1", content_id))
     for locale in gone:
         for field in LOCALISED:
             getattr(wanted, field).pop(locale, None)
-    return _draft(row), await _show(conn, row, wanted)
+    return draft(row), await _show(conn, row, wanted)
 
 
 async def delete(conn: Connection, content_id: str, *, etag: str) -> Content:
     """Take an item from everyone; its external id and its slugs are free again."""
     row = await _row(conn, content_id, lock=True)
-    check_etag(etag, row["version"])
+    etags.check(etag, row["version"])
     await conn.execute("DELETE FROM publications WHERE id = $1", content_id)
     await conn.execute("DELETE FROM slugs WHERE content_id = $1", content_id)
     gone = await fetch_one(
@@ -286,32 +337,12 @@ async def delete(conn: Connection, content_id: str, *, etag: str) -> Content:
         """,
         content_id,
     )
-    return _draft({**row, **gone})
-
-
-def check_etag(etag: str, version: int) -> None:
-    """Check the version that a change is based on.
-
-    Args:
-        etag: one, or several joined by commas, as in `If-Match`; "" and "*" hold for every version.
-
-    Raises:
-        Conflict: none was read from this version.
-    """
-    read = {each.strip().strip('"') for each in etag.split(",")}
-    if etag == "" or read & {"*", f"{version}", f"{version}-published"}:
-        return
-    raise Conflict(
-        "ETAG_MISMATCH",
-        "the item changed since it was read; read it again",
-        "تغيّر العنصر منذ قراءته؛ اقرأه من جديد",
-        metadata={"etag": f'"{version}"'},
-    )
+    return draft({**row, **gone})
 
 
 async def _row(conn: Connection, content_id: str, *, lock: bool = False) -> Row:
     row = await conn.fetchrow(
-        f"SELECT {_COLUMNS}, now() AS moment FROM contents"
+        f"SELECT {COLUMNS}, now() AS moment FROM contents"
         f" WHERE id = $1 AND delete_time IS NULL {'FOR UPDATE' if lock else ''}",
         content_id,
     )
@@ -352,12 +383,12 @@ async def _show(conn: Connection, row: Row, content: Content) -> Content:
     await conn.execute(
         """
         INSERT INTO publications
-            (id, type, category, tags, external_id, version, create_time, update_time, publish_time, content)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+            (id, type, category, tags, external_id, version, create_time, update_time, publish_time, locales, content)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
         ON CONFLICT (id) DO UPDATE
         SET category = excluded.category, tags = excluded.tags, external_id = excluded.external_id,
             version = excluded.version, update_time = excluded.update_time,
-            publish_time = excluded.publish_time, content = excluded.content
+            publish_time = excluded.publish_time, locales = excluded.locales, content = excluded.content
         """,
         row["id"],
         row["type"],
@@ -368,12 +399,14 @@ async def _show(conn: Connection, row: Row, content: Content) -> Content:
         row["create_time"],
         row["moment"],
         row["publish_time"],
+        sorted(content.locales),
         content.SerializeToString(deterministic=True),
     )
     return content
 
 
-def _draft(row: Row) -> Content:
+def draft(row: Row) -> Content:
+    """A row of COLUMNS as editors see it."""
     content = Content(
         id=str(row["id"]),
         type=row["type"],
@@ -559,19 +592,11 @@ async def _claim_slugs(
     return claimed
 
 
-# Locales are added to the table and never taken out, so one that was seen there is known for good.
-_known_locales: set[str] = set()
-
-
 async def _check_locales(conn: Connection, content: Content) -> None:
-    used = {locale: field for field in reversed(LOCALISED) for locale in getattr(content, field)}
-    if not used.keys() <= _known_locales:
-        _known_locales.update(await conn.fetchval("SELECT array_agg(code) FROM locales") or ())
-    unknown = used.keys() - _known_locales
-    if unknown:
-        raise InvalidArgument(
-            {f"content.{used[locale]}.{locale}": "is not a locale of this installation" for locale in sorted(unknown)}
-        )
+    await locales.check(
+        conn,
+        {locale: f"content.{field}.{locale}" for field in reversed(LOCALISED) for locale in getattr(content, field)},
+    )
 
 
 def _order(order_by: str) -> tuple[str, bool]:
