@@ -17,6 +17,7 @@ from deploy.local.settings import LocalSettings
 from thmnayah.auth.v1.auth_pb2 import CreateUserRequest, LoginRequest
 from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceStub
 from thmnayah.content.v1.content_pb2_grpc import ContentServiceStub
+from thmnayah.content.v1.taxonomy_pb2_grpc import TaxonomyServiceStub
 from thmnayah.search.v1.search_pb2_grpc import SearchServiceStub
 
 ADMIN_EMAIL = "admin@example.com"
@@ -26,13 +27,16 @@ CORS_ORIGIN = "https://studio.example.com"
 if TYPE_CHECKING:  # the typed faces of the stubs exist for the type checker alone
     from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceAsyncStub
     from thmnayah.content.v1.content_pb2_grpc import ContentServiceAsyncStub
+    from thmnayah.content.v1.taxonomy_pb2_grpc import TaxonomyServiceAsyncStub
     from thmnayah.search.v1.search_pb2_grpc import SearchServiceAsyncStub
 
     AuthStub = AuthServiceAsyncStub
     ContentStub = ContentServiceAsyncStub
     SearchStub = SearchServiceAsyncStub
+    TaxonomyStub = TaxonomyServiceAsyncStub
 else:
     AuthStub, ContentStub, SearchStub = AuthServiceStub, ContentServiceStub, SearchServiceStub
+    TaxonomyStub = TaxonomyServiceStub
 
 T = TypeVar("T")
 Metadata = tuple[tuple[str, str], ...]
@@ -83,6 +87,11 @@ def auth(edge: grpc.aio.Channel) -> AuthStub:
 @pytest.fixture(scope="session")
 def content(edge: grpc.aio.Channel) -> ContentStub:
     return ContentServiceStub(edge)
+
+
+@pytest.fixture(scope="session")
+def taxonomy(edge: grpc.aio.Channel) -> TaxonomyStub:
+    return TaxonomyServiceStub(edge)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,8 @@ import asyncpg
 import pytest
 from google.protobuf import symbol_database
 
-from tests.conftest import ContentStub, Metadata
+from tests.conftest import ContentStub, Metadata, TaxonomyStub, bearer
+from tests.content.filing import Filing
 from tests.content.items import Caller
 from thmnayah.content.v1.content_pb2 import Content
 
@@ -41,6 +42,24 @@ def editing(content: ContentStub, editor: Metadata) -> Caller:
 def reading(content: ContentStub, reader: Metadata) -> Caller:
     """The calls of somebody signed in who may only read."""
     return Caller(content, reader)
+
+
+@pytest.fixture(scope="session")
+def filing(taxonomy: TaxonomyStub, editor: Metadata) -> Filing:
+    """An editor's calls to TaxonomyService."""
+    return Filing(taxonomy, editor)
+
+
+@pytest.fixture(scope="session")
+def administering(taxonomy: TaxonomyStub, admin_token: str) -> Filing:
+    """An administrator's calls to TaxonomyService."""
+    return Filing(taxonomy, bearer(admin_token))
+
+
+@pytest.fixture(scope="session")
+def browsing(taxonomy: TaxonomyStub) -> Filing:
+    """Calls to TaxonomyService without a token."""
+    return Filing(taxonomy)
 
 
 @pytest.fixture
