@@ -339,7 +339,15 @@ _BODIES: dict[str, dict[str, Any]] = {
     "/v1/users": {"email": "nobody@example.com", "password": _PASSWORD, "roles": ["reader"]},
     "/v1/contents": {"type": "article", "title": {"en": "Title"}},
     "/v1/contents/{content.id}": {"category": "history"},
+    "/v1/locales": {"code": "fr", "name": {"en": "French"}, "direction": "LTR"},
+    "/v1/locales/{locale.code}": {"name": {"en": "English"}},
+    "/v1/categories": {"name": {"en": "History"}},
+    "/v1/categories/{category.id}": {"name": {"en": "History"}},
+    "/v1/categories:reorder": {"ids": ["history"]},
+    "/v1/tags:rename": {"tag": "bagdad", "newTag": "baghdad"},
+    "/v1/tags:merge": {"tags": ["bagdad"], "into": "baghdad"},
 }
+_PATH_FIELDS = {"asset": "swagger-ui.css", "id": ID, "code": "en"}
 
 
 def examples() -> list[Example]:
@@ -348,7 +356,7 @@ def examples() -> list[Example]:
         Example(
             rpc,
             rule,
-            path=rule.path.replace("{asset}", "swagger-ui.css").replace("{id}", ID).replace("{content.id}", ID),
+            path=re.sub(r"\{(?:\w+\.)?(\w+)\}", lambda match: _PATH_FIELDS[match[1]], rule.path),
             query=_QUERIES.get(rule.path, {}),
             body=_BODIES.get(rule.path, {}) if rule.body else None,
         )
