@@ -53,7 +53,7 @@ lint: $(VENV)/installed ## check style, types, imports, contracts and migrations
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m protos.check $(AGAINST)
-	@$(BIN)/python -m libs.migrations services/auth services/content services/search | $(BIN)/squawk --stdin-filepath migrations.sql
+	@set -e; for service in auth content search; do $(BIN)/python -m libs.migrations services/$$service | $(BIN)/squawk --stdin-filepath migrations.sql; done
 
 format: $(VENV)/installed ## put code and contracts into their form
 	@$(BIN)/ruff format .

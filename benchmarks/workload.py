@@ -108,7 +108,7 @@ class Workload:
     def new_searches(self, count: int) -> list[Request]:
         """For words that were never asked for together."""
         pairs = zip(*(self._random.choices(self._questions, k=count) for _ in range(2)), strict=True)
-        return [self._search(" ".join(one.split()[:5] + other.split()[-5:])) for one, other in pairs]
+        return [self._search(f"{one} {' '.join(other.split()[-5:])}") for one, other in pairs]
 
     def creates(self, count: int) -> list[Request]:
         first = self.items + self._made

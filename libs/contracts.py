@@ -12,11 +12,28 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from thmnayah.api.v1 import annotations_pb2 as thmnayah_annotations
 from thmnayah.auth.v1 import auth_pb2
-from thmnayah.content.v1 import content_pb2, taxonomy_pb2
+from thmnayah.content.v1 import (
+    content_pb2,
+    revisions_pb2,
+    rich_text_pb2,
+    taxonomy_pb2,
+    types_pb2,
+    workflow_pb2,
+)
 from thmnayah.gateway.v1 import gateway_pb2
 from thmnayah.search.v1 import search_pb2
 
-_FILES = (auth_pb2, content_pb2, taxonomy_pb2, gateway_pb2, search_pb2)
+_FILES = (
+    auth_pb2,
+    content_pb2,
+    workflow_pb2,
+    revisions_pb2,
+    rich_text_pb2,
+    types_pb2,
+    taxonomy_pb2,
+    gateway_pb2,
+    search_pb2,
+)
 
 
 @dataclass(frozen=True)
@@ -83,6 +100,17 @@ def rpcs() -> Iterator[Rpc]:
     for service in services():
         for method in service.methods:
             yield Rpc(method)
+
+
+def event_subjects(service: str) -> list[str]:
+    """The subjects of the events that a service announces."""
+    subjects = (
+        message.GetOptions().Extensions[thmnayah_annotations.event_subject]
+        for file in _FILES
+        if file.DESCRIPTOR.package.split(".")[1] == service
+        for message in file.DESCRIPTOR.message_types_by_name.values()
+    )
+    return [subject for subject in subjects if subject]
 
 
 def descriptor_file() -> Path:

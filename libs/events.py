@@ -26,7 +26,7 @@ from nats.js.errors import NotFoundError
 from opentelemetry import trace
 from prometheus_client import Counter, Gauge
 
-from libs import db, telemetry
+from libs import contracts, db, telemetry
 from libs.db import Connection, Pool
 from libs.errors import Unavailable
 
@@ -115,18 +115,15 @@ async def ping(client: NatsClient) -> None:
         raise Unavailable(metadata={"dependency": "nats"})
 
 
-async def ensure_stream(client: NatsClient, name: str, *, more: Sequence[str] = (), replicas: int = 1) -> None:
-    """Make the stream of a publishing service, which keeps every subject `name.>`, if it is not there.
+async def ensure_stream(client: NatsClient, name: str, *, replicas: int = 1) -> None:
+    """Make the stream of a publishing service, which keeps every event of its contracts, if it is not there.
 
     Its settings are those that keep what was acknowledged; changes to them are applied.
-
-    Args:
-        more: what else the service's subjects begin with.
     """
     jetstream = client.jetstream()
     config = StreamConfig(
         name=name,
-        subjects=[f"{first}.>" for first in (name, *more)],
+        subjects=sorted({f"{name}.>", *(f"{subject.split('.')[0]}.>" for subject in contracts.event_subjects(name))}),
         retention=RetentionPolicy.LIMITS,
         discard=DiscardPolicy.OLD,
         storage=StorageType.FILE,

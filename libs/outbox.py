@@ -101,12 +101,11 @@ async def add_all(conn: Connection, events: Iterable[tuple[Message, str]]) -> No
     )
 
 
-async def relay(pool: Pool, nats: NatsClient, *, stream: str, more: Sequence[str] = (), replicas: int) -> None:
+async def relay(pool: Pool, nats: NatsClient, *, stream: str, replicas: int) -> None:
     """Send events for ever, while this process is the one that holds the lock.
 
     Args:
         stream: the publishing service's, which is made when it is not there.
-        more: what subjects begin with, beside the name of the stream.
         replicas: how many copies of it NATS keeps.
     """
     jetstream = nats.jetstream(timeout=ACK_SECONDS)
@@ -116,7 +115,7 @@ async def relay(pool: Pool, nats: NatsClient, *, stream: str, more: Sequence[str
             async with db.connection(pool) as conn:
                 if await conn.fetchval("SELECT pg_try_advisory_lock($1)", _RELAY_LOCK):
                     try:
-                        await events.ensure_stream(nats, stream, more=more, replicas=replicas)
+                        await events.ensure_stream(nats, stream, replicas=replicas)
                         await _send_while_leading(conn, nats, jetstream)
                     finally:
                         if not conn.is_closed():  # a connection that is gone took its lock along

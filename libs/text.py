@@ -1,7 +1,10 @@
-"""Arabic and English text: the form it is stored in, the form it is compared in, and slugs."""
+"""Arabic and English text: the form it is stored in, the form it is compared in, slugs and direction."""
 
+import itertools
 import re
 import unicodedata
+from collections.abc import Iterable
+from typing import Literal
 
 # Tashkeel, Quranic marks and tatweel: written or left out at will.
 _MARKS = "\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e8\u06ea-\u06ed"
@@ -74,3 +77,28 @@ def slug(text: str, *, max_length: int = 120) -> str:
     text = _INVISIBLE.sub("", _OPTIONAL.sub("", unicodedata.normalize("NFKC", text).casefold()))
     kept = (char if unicodedata.category(char)[0] in "LM" or char.isdecimal() else " " for char in nfc(text))
     return "-".join("".join(kept).split())[:max_length].rstrip("-")
+
+
+# Languages written from right to left, unless a tag names another script.
+_RTL_LANGUAGES = frozenset("ar arc azb bal ckb dv fa glk he khw ks lrc mzn nqo pnb ps sd syr ug ur yi".split())
+_RTL_SCRIPTS = frozenset("Adlm Arab Aran Hebr Mand Nkoo Rohg Samr Syrc Thaa Yezi".split())
+
+
+def direction(texts: Iterable[str], locale: str = "") -> Literal["ltr", "rtl"]:
+    """The way texts are read: by their first letter with a direction, otherwise by their BCP 47 locale.
+
+    What stands in a directional isolate is not looked at (UAX #9, P2).
+    """
+    isolates = 0
+    for char in itertools.chain.from_iterable(texts):
+        kind = unicodedata.bidirectional(char)
+        if kind in ("LRI", "RLI", "FSI"):
+            isolates += 1
+        elif kind == "PDI":
+            isolates = max(0, isolates - 1)
+        elif not isolates and kind in ("L", "R", "AL"):
+            return "ltr" if kind == "L" else "rtl"
+    language, _, rest = locale.partition("-")
+    script = rest[:4] if len(rest.partition("-")[0]) == 4 else ""
+    is_rtl = script in _RTL_SCRIPTS if script else language in _RTL_LANGUAGES
+    return "rtl" if is_rtl else "ltr"

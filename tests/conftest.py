@@ -17,7 +17,9 @@ from deploy.local.settings import LocalSettings
 from thmnayah.auth.v1.auth_pb2 import CreateUserRequest, LoginRequest
 from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceStub
 from thmnayah.content.v1.content_pb2_grpc import ContentServiceStub
+from thmnayah.content.v1.rich_text_pb2_grpc import RichTextServiceStub
 from thmnayah.content.v1.taxonomy_pb2_grpc import TaxonomyServiceStub
+from thmnayah.content.v1.workflow_pb2_grpc import WorkflowServiceStub
 from thmnayah.search.v1.search_pb2_grpc import SearchServiceStub
 
 ADMIN_EMAIL = "admin@example.com"
@@ -27,16 +29,20 @@ CORS_ORIGIN = "https://studio.example.com"
 if TYPE_CHECKING:  # the typed faces of the stubs exist for the type checker alone
     from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceAsyncStub
     from thmnayah.content.v1.content_pb2_grpc import ContentServiceAsyncStub
+    from thmnayah.content.v1.rich_text_pb2_grpc import RichTextServiceAsyncStub
     from thmnayah.content.v1.taxonomy_pb2_grpc import TaxonomyServiceAsyncStub
+    from thmnayah.content.v1.workflow_pb2_grpc import WorkflowServiceAsyncStub
     from thmnayah.search.v1.search_pb2_grpc import SearchServiceAsyncStub
 
     AuthStub = AuthServiceAsyncStub
     ContentStub = ContentServiceAsyncStub
+    RichTextStub = RichTextServiceAsyncStub
     SearchStub = SearchServiceAsyncStub
     TaxonomyStub = TaxonomyServiceAsyncStub
+    WorkflowStub = WorkflowServiceAsyncStub
 else:
     AuthStub, ContentStub, SearchStub = AuthServiceStub, ContentServiceStub, SearchServiceStub
-    TaxonomyStub = TaxonomyServiceStub
+    RichTextStub, TaxonomyStub, WorkflowStub = RichTextServiceStub, TaxonomyServiceStub, WorkflowServiceStub
 
 T = TypeVar("T")
 Metadata = tuple[tuple[str, str], ...]
@@ -92,6 +98,11 @@ def content(edge: grpc.aio.Channel) -> ContentStub:
 @pytest.fixture(scope="session")
 def taxonomy(edge: grpc.aio.Channel) -> TaxonomyStub:
     return TaxonomyServiceStub(edge)
+
+
+@pytest.fixture(scope="session")
+def rich_text(edge: grpc.aio.Channel) -> RichTextStub:
+    return RichTextServiceStub(edge)
 
 
 @pytest.fixture(scope="session")

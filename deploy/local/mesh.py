@@ -390,6 +390,8 @@ class Mesh:
                 "THMNAYAH_NATS_URL": self.nats_url(),
                 "THMNAYAH_REDIS_URL": self.redis_url(),
                 "THMNAYAH_SECRET_KEY": self._secrets["secret_key"],
+                # What a password's hash took goes back to the system, as by default it soon does not.
+                "MALLOC_MMAP_THRESHOLD_": "131072",
                 **(environ or {}),
             },
         )

@@ -4,6 +4,7 @@ A module of its own, imported when it is needed: a server that runs wants neithe
 SQLAlchemy in its memory.
 """
 
+import asyncio
 from pathlib import Path
 
 import asyncpg
@@ -33,7 +34,10 @@ async def migrate(url: str, migrations: Path) -> None:
     try:
         async with engine.connect() as conn:
             # Held by the session until the connection closes, through every revision's commit.
-            await conn.execute(text(f"SELECT pg_advisory_lock({_MIGRATION_LOCK})"))
+            # Asked for again and again: a statement that waits would stop CREATE INDEX CONCURRENTLY of who has it.
+            while not await conn.scalar(text(f"SELECT pg_try_advisory_lock({_MIGRATION_LOCK})")):
+                await conn.commit()
+                await asyncio.sleep(0.2)
             await conn.commit()
             for statement in MIGRATION_SESSION:
                 await conn.execute(text(statement))

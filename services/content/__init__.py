@@ -1,1 +1,1 @@
-"""Content: owns items and their slugs, publishes `content.*`, consumes nothing."""
+"""Content: owns items, their slugs and their types, publishes `content.*` and `contentType.*`, consumes nothing."""

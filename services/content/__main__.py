@@ -5,19 +5,33 @@ import sys
 from pathlib import Path
 
 import grpc
+import structlog
 from nats.aio.client import Client as NatsClient
 from pydantic import Field, SecretStr
 
 from libs import cache, config, db, events, identity, outbox, rpc, telemetry
+from libs.db import Pool
+from libs.errors import Failure
+from services.content import contents, schedules
 from services.content.caches import Caches
 from services.content.locales import Locales
-from services.content.service import ContentService
-from services.content.taxonomy import TaxonomyService
-from thmnayah.content.v1 import content_pb2_grpc, taxonomy_pb2_grpc
+from services.content.rich_text.service import RichTextService
+from services.content.service import ContentService, RevisionService, WorkflowService
+from services.content.taxonomy_service import TaxonomyService
+from services.content.type_service import ContentTypeService
+from thmnayah.content.v1 import (
+    content_pb2_grpc,
+    revisions_pb2_grpc,
+    rich_text_pb2_grpc,
+    taxonomy_pb2_grpc,
+    types_pb2_grpc,
+    workflow_pb2_grpc,
+)
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-# What the subjects of its events begin with, beside "content".
-MORE_SUBJECTS = ("locale", "category", "tag")
+PURGE_SECONDS = 3600
+
+_log = structlog.get_logger(__name__)
 
 
 class Settings(config.StoreSettings):
@@ -26,6 +40,7 @@ class Settings(config.StoreSettings):
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Where Redis or Valkey is.")
     cache_bytes: int = Field(40 * 1024 * 1024, ge=0, description="How much of what is published a process keeps.")
     list_cache_bytes: int = Field(8 * 1024 * 1024, ge=0, description="How much of readers' lists a process keeps.")
+    revision_days: int = Field(0, ge=0, description="How long the history is kept; 0: for ever. The newest always is.")
 
 
 async def serve(settings: Settings) -> None:
@@ -37,7 +52,11 @@ async def serve(settings: Settings) -> None:
 
     def register(server: grpc.aio.Server) -> None:
         content_pb2_grpc.add_ContentServiceServicer_to_server(ContentService(pool, caches, locales), server)
+        types_pb2_grpc.add_ContentTypeServiceServicer_to_server(ContentTypeService(pool, caches), server)
         taxonomy_pb2_grpc.add_TaxonomyServiceServicer_to_server(TaxonomyService(pool, caches, locales), server)
+        workflow_pb2_grpc.add_WorkflowServiceServicer_to_server(WorkflowService(pool, caches), server)
+        revisions_pb2_grpc.add_RevisionServiceServicer_to_server(RevisionService(pool), server)
+        rich_text_pb2_grpc.add_RichTextServiceServicer_to_server(RichTextService(), server)
 
     async with rpc.channel(settings.auth_address) as auth:
         await rpc.serve(
@@ -48,14 +67,26 @@ async def serve(settings: Settings) -> None:
             uses={"nats": lambda: events.ping(nats), "valkey": lambda: cache.ping(redis)},
             tasks=[
                 lambda: events.stay_connected(nats, settings.nats_url.get_secret_value(), service="content"),
-                lambda: outbox.relay(
-                    pool, nats, stream="content", more=MORE_SUBJECTS, replicas=settings.stream_replicas
-                ),
+                lambda: outbox.relay(pool, nats, stream="content", replicas=settings.stream_replicas),
                 *caches.followers(),
+                lambda: schedules.run(pool, caches.item_changed),
+                lambda: _purge(pool, settings.revision_days),
             ],
         )
     await redis.aclose()
     await pool.close()
+
+
+async def _purge(pool: Pool, revision_days: int) -> None:
+    """Remove for good, for ever, what nobody can bring back any more."""
+    while True:
+        try:
+            async with db.connection(pool) as conn:
+                while await contents.purge(conn, revision_days=revision_days):
+                    pass
+        except Failure as error:  # the next round tries again
+            _log.warning("purge_interrupted", error=error.reason)
+        await asyncio.sleep(PURGE_SECONDS)
 
 
 def main() -> None:

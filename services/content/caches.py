@@ -11,13 +11,17 @@ from libs.cache import Cache, Local
 from libs.rpc import Task
 from thmnayah.content.v1.content_pb2 import Content, ListContentsResponse
 from thmnayah.content.v1.taxonomy_pb2 import ListCategoriesResponse, ListLocalesResponse, ListTagsResponse
+from thmnayah.content.v1.types_pb2 import ContentType
 
 ITEMS = ("content.published", "content.unpublished", "content.deleted")
 LOCALES = ("locale.created", "locale.updated")
 TREE = ("category.created", "category.updated", "category.moved", "category.deleted")
+TYPES = ("contentType.created", "contentType.updated", "contentType.deleted")
 
 # Enough for a tree of thousands, and for the first pages of the tags.
 _TAXONOMY_BYTES = 2 * 1024 * 1024
+# Some hundred types of a hundred fields.
+_TYPE_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -25,13 +29,15 @@ class Caches:
     """The caches of this process."""
 
     published: Cache[Content]
-    """What readers see of an item, by its id."""
+    """What readers see of an item, by its id, its fields as they are stored."""
     lists: Local[ListContentsResponse]
-    """What readers see of lists, by what they ask for; the same goes for tags and categories."""
+    """What readers see of lists, by what they ask for, fields as they are stored; tags and categories likewise."""
     tags: Local[ListTagsResponse]
     categories: Local[ListCategoriesResponse]
     locales: Local[ListLocalesResponse]
     """All locales, under one key."""
+    types: Local[ContentType]
+    """Types by their ids, an empty one for each that nobody defined."""
 
     @classmethod
     def make(cls, redis: Redis, nats: NatsClient, *, cache_bytes: int, list_cache_bytes: int) -> Self:
@@ -42,6 +48,7 @@ class Caches:
             Local("tags", nats, parse=ListTagsResponse.FromString, size_bytes=_TAXONOMY_BYTES),
             Local("categories", nats, parse=ListCategoriesResponse.FromString, size_bytes=_TAXONOMY_BYTES),
             Local("locales", nats, parse=ListLocalesResponse.FromString, size_bytes=_TAXONOMY_BYTES),
+            Local("types", nats, parse=ContentType.FromString, size_bytes=_TYPE_BYTES),
         )
 
     def followers(self) -> Sequence[Task]:
@@ -53,6 +60,7 @@ class Caches:
             lambda: self.tags.follow(ITEMS),
             lambda: self.categories.follow(TREE),
             lambda: self.locales.follow(LOCALES),
+            lambda: self.types.follow(TYPES),
         ]
 
     async def item_changed(self, content_id: str) -> None:

@@ -52,13 +52,14 @@ def roots(category_id: str, moment: datetime) -> Iterator[Category]:
         yield root
 
 
-def make_root(first: int) -> str:
+def make_root(first: int, *, source: str = "") -> str:
     """The CTEs that make a root category if it is not there, each with a comma behind it.
 
     Whoever deletes the category waits for the statement, and then finds the item that is filed in it.
 
     Args:
         first: the number of the first of `root_parameters`.
+        source: a FROM clause without whose row nothing is made.
     """
     category_id, name, slug, moment, *event = (f"${number}" for number in range(first, first + 8))
     category_id, moment = f"{category_id}::text", f"{moment}::timestamptz"
@@ -68,7 +69,7 @@ def make_root(first: int) -> str:
         ), made_category AS (
             INSERT INTO categories (id, path, name, slug, create_time, update_time)
             SELECT {category_id}, ARRAY[{category_id}], {name}::jsonb, {slug}::jsonb, {moment}, {moment}
-            WHERE NOT EXISTS (SELECT 1 FROM found_category)
+            {source} WHERE NOT EXISTS (SELECT 1 FROM found_category)
             ON CONFLICT (id) DO NOTHING
             RETURNING id, slug
         ), claimed_category AS (

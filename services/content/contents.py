@@ -2,31 +2,49 @@
 
 import uuid
 import zlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import asyncpg
 import uuid_utils
-from google.protobuf.timestamp_pb2 import Timestamp
+from google.protobuf.message import Message
 
 from libs import filters, outbox, paging, text
-from libs.db import Connection, fetch_one
-from libs.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
-from services.content import categories, etags, locales
-from thmnayah.content.v1.content_pb2 import Content, ContentCreated, ListContentsResponse
-
-# Columns by name: a row of `contents`, perhaps with what a change made of it.
-Row: TypeAlias = Mapping[str, Any]
+from libs.db import Connection
+from libs.errors import AlreadyExists, InvalidArgument, NotFound
+from services.content import categories, etags, fields, locales, stages, types, unique_values
+from services.content.stages import Row, timestamp
+from thmnayah.content.v1.content_pb2 import (
+    Content,
+    ContentCreated,
+    ContentDeleted,
+    ContentUndeleted,
+    ContentUpdated,
+    ListContentsResponse,
+)
+from thmnayah.content.v1.revisions_pb2 import Revision
+from thmnayah.content.v1.types_pb2 import ContentType
 
 # Text that is kept for each locale, and the columns of `contents` that hold it.
 LOCALISED = ("slug", "title", "description", "body")
 UNLOCALISED = ("category", "tags", "external_id")
 
-COLUMNS = (
-    "id, type, slug, title, description, body, category, tags, external_id, published, version,"
-    " create_time, update_time, publish_time, created_by, delete_time"
+_COLUMNS = (
+    "id, type, slug, title, description, body, category, tags, external_id, fields, published, reviews, archived,"
+    " changes, stale, revision, schedules, version, create_time, update_time, publish_time, created_by,"
+    " delete_time, expire_time"
 )
+# Rows as `draft` takes them, with the transaction's time as `moment`.
+SELECT = f"""
+    SELECT {_COLUMNS}, now() AS moment,
+           (SELECT definition::text FROM content_types WHERE content_types.id = contents.type) AS definition
+    FROM contents
+"""
+TRASH_DAYS = 30
+PURGE_ROWS = 1000
+# In the history, a program's save takes the place of the one before when that is no older.
+AUTOSAVE_SECONDS = 600
 
 _CATEGORY_PATH = filters.Field(
     "(SELECT path FROM categories WHERE id = category)",
@@ -48,6 +66,7 @@ _FIELDS = {
     "publish_time": filters.Field("publish_time", "time"),
     "publishTime": filters.Field("publish_time", "time"),
 }
+_DRAFT_FIELDS = {**_FIELDS, "stale": filters.Field("stale", "list")}
 
 _ORDERS = {
     "create_time": "create_time",
@@ -82,10 +101,13 @@ def normalize(content: Content) -> bool:
     return changed
 
 
-async def create(conn: Connection, content: Content, *, created_by: str) -> Content:
-    """Store a new draft, whose texts are in normal form, with its slugs and its event, in one statement.
+async def create(conn: Connection, content: Content, kind: ContentType, *, created_by: str) -> Content:
+    """Store a new draft, whose texts are in normal form, with its slugs, revision and event, in one statement.
 
     The same statement makes its category where there is none.
+
+    Args:
+        kind: its type; one that changed meanwhile is read again.
     """
     await _check_locales(conn, content)
     content_id = str(uuid_utils.uuid7())
@@ -96,57 +118,99 @@ async def create(conn: Connection, content: Content, *, created_by: str) -> Cont
         "external_id": content.external_id or None,
     }
     _check_titles(values, given=values["slug"])
+    held, findings = fields.put(kind, {}, content.fields, content.fields, locales=content.title)
+    await _check_references(conn, findings)
+    values["fields"] = fields.defaults(kind, held, locales=content.title)
     choices = _slug_choices(content_id, content.type, values["slug"], values["title"])
     moment = datetime.now(UTC)
-    row = {"id": content_id, "type": content.type, "created_by": created_by, **values}
-    row |= {"version": 1, "create_time": moment, "update_time": moment}
-    row |= {"published": {}, "publish_time": None, "delete_time": None}
+    row: dict[str, Any] = {
+        "id": content_id,
+        "type": content.type,
+        "created_by": created_by,
+        **values,
+        "version": 1,
+        "revision": 1,
+        "create_time": moment,
+        "update_time": moment,
+        "published": {},
+        "reviews": {},
+        "archived": [],
+        "stale": [],
+        "schedules": [],
+        "publish_time": None,
+        "delete_time": None,
+        "expire_time": None,
+    }
     roots = categories.roots(content.category, moment)
     root = next(roots, None)
     while True:
         row["slug"] = {locale: of_locale[0] for locale, of_locale in choices.items()}
-        created = draft(row)
+        row["changes"] = dict.fromkeys(_held_paths(row), 1)
+        created = fields.show(_stored(row), kind)
         try:
-            await conn.execute(
-                f"""
-                WITH {"" if root is None else categories.make_root(19)}
-                claimed AS (
-                    INSERT INTO slugs (type, locale, slug, content_id)
-                    SELECT $2, locale, slug, $1 FROM unnest($13::text[], $14::text[]) AS wanted (locale, slug)
-                ), event AS (
-                    INSERT INTO outbox (id, subject, headers, payload) VALUES ($15, $16, $17, $18)
-                )
-                INSERT INTO contents (id, type, created_by, slug, title, description, body, category, tags,
-                                      external_id, version, create_time, update_time)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)
-                """,
-                *list(row.values())[:12],
+            outcome = await conn.execute(
+                _CREATE if root is None else _CREATE_FILED,
+                *(row[name] for name in ("id", "type", "created_by", *LOCALISED, *UNLOCALISED, "fields")),
+                *(row[name] for name in ("version", "create_time", "changes")),
                 list(choices),
                 list(row["slug"].values()),
+                snapshot(row),
                 *outbox.row(ContentCreated(content=created), about=content_id),
+                kind.update_time.ToDatetime(UTC) if kind.id else None,
+                unique_values.fields(kind),
                 *categories.root_parameters(root),
             )
         except asyncpg.UniqueViolationError as error:
+            if error.constraint_name == "slugs_pkey":
+                await _pass_over(conn, content.type, choices)
+                continue
             if error.constraint_name == "category_slugs_pkey":
                 root = next(roots)
                 continue
-            if error.constraint_name != "slugs_pkey":
-                raise _external_id_taken(content.external_id) from None
-        else:
+            taken = await unique_values.taken(conn, kind, values["fields"])
+            raise taken or _external_id_taken(content.external_id) from None
+        if outcome == "INSERT 0 1":
             return created
-        await _pass_over(conn, content.type, choices)
+        return await create(conn, content, await types.find(conn, content.type), created_by=created_by)
+
+
+# Of a type that is not as it was when the values were checked, it makes nothing.
+_CREATE_IN = f"""
+    WITH checked AS (
+        SELECT WHERE (SELECT update_time FROM content_types WHERE id = $2) IS NOT DISTINCT FROM $22::timestamptz
+    ), {{category}} claimed AS (
+        INSERT INTO slugs (type, locale, slug, content_id)
+        SELECT $2, locale, slug, $1 FROM checked, unnest($15::text[], $16::text[]) AS wanted (locale, slug)
+    ), claimed_values AS (
+        INSERT INTO unique_values (type, field, locale, digest, content_id)
+        SELECT claimed.* FROM checked, ({unique_values.SELECT_GIVEN.format(ids="$23", held="$11")}) AS claimed
+    ), revision AS (
+        INSERT INTO revisions (content_id, number, author, note, autosave, create_time, content)
+        SELECT $1::uuid, 1, $3::text, '', false, $13::timestamptz, $17::bytea FROM checked
+    ), event AS (
+        INSERT INTO outbox (id, subject, headers, payload)
+        SELECT $18::uuid, $19::text, $20::jsonb, $21::bytea FROM checked
+    )
+    INSERT INTO contents (id, type, created_by, slug, title, description, body, category, tags,
+                          external_id, fields, version, create_time, update_time, changes)
+    SELECT $1::uuid, $2::text, $3::text, $4::jsonb, $5::jsonb, $6::jsonb, $7::jsonb, $8::text, $9::text[],
+           $10::text, $11::jsonb, $12::integer, $13::timestamptz, $13::timestamptz, $14::jsonb
+    FROM checked
+"""
+_CREATE = _CREATE_IN.format(category="")
+_CREATE_FILED = _CREATE_IN.format(category=categories.make_root(24, source="FROM checked"))
 
 
 async def get_draft(conn: Connection, content_id: str) -> Content:
     """An item as editors see it."""
-    return draft(await _row(conn, content_id))
+    return draft(await read(conn, content_id))
 
 
 async def get_published(conn: Connection, content_id: str) -> Content:
-    """An item as readers see it."""
+    """An item as readers see it, its fields as they are stored: see `fields.show`."""
     stored = await conn.fetchval("SELECT content FROM publications WHERE id = $1", content_id)
     if stored is None:
-        raise _not_found(content_id)
+        raise not_found(content_id)
     return Content.FromString(stored)
 
 
@@ -154,19 +218,25 @@ async def list_page(
     conn: Connection,
     *,
     drafts: bool,
+    deleted: bool,
     filter: str,
     chain: Sequence[str],
     order_by: str,
     page_size: int,
     page_token: str,
 ) -> ListContentsResponse:
-    """A page of items, in one of the locales of the chain unless that is empty, and the token of the next."""
+    """A page of items, their fields as they are stored (see `fields.show`), and the token of the next one.
+
+    Args:
+        deleted: those in the trash; drafts alone can be.
+        chain: the items are in one of these locales, unless there are none.
+    """
     column, descending = _order(order_by)
-    question = ("contents", drafts, filter, tuple(chain), column, descending)
+    question = ("contents", drafts, deleted, filter, tuple(chain), column, descending)
     parameters: list[object] = []
-    conditions = [filters.compile_filter(filter, _FIELDS, parameters)]
+    conditions = [filters.compile_filter(filter, _DRAFT_FIELDS if drafts else _FIELDS, parameters)]
     if drafts:
-        conditions.append("delete_time IS NULL")
+        conditions.append("expire_time > now()" if deleted else "delete_time IS NULL")
     if chain:
         parameters.append(list(chain))
         conditions.append(f"{'title ?|' if drafts else 'locales &&'} ${len(parameters)}::text[]")
@@ -182,7 +252,7 @@ async def list_page(
     direction = "DESC" if descending else "ASC"
     rows = await conn.fetch(
         f"""
-        SELECT {COLUMNS if drafts else "id, content, " + column}
+        SELECT {_COLUMNS if drafts else "id, content, " + column}
         FROM {"contents" if drafts else "publications"}
         WHERE {" AND ".join(conditions)}
         ORDER BY {column} {direction}, id {direction}
@@ -193,11 +263,9 @@ async def list_page(
     response = ListContentsResponse()
     for row in rows[:size]:
         if drafts:
-            response.contents.append(draft(dict(row)))
+            response.contents.append(_stored(dict(row)))
         else:
             response.contents.add().MergeFromString(row["content"])  # in its place, without a copy
-        if chain:
-            resolve(response.contents[-1], chain)
     if len(rows) > size:
         last = rows[size - 1]
         response.next_page_token = paging.token([last[column].isoformat(), str(last["id"])], question)
@@ -205,7 +273,7 @@ async def list_page(
 
 
 def resolve(content: Content, chain: Sequence[str]) -> None:
-    """Leave of each field, under the first locale of the chain, the text of the first that has one.
+    """Leave of each text and localized field, under the first locale of the chain, what the first has that has any.
 
     Raises:
         NotFound: the item is in none of them.
@@ -217,196 +285,256 @@ def resolve(content: Content, chain: Sequence[str]) -> None:
         if found is not None:
             content.resolved_locales[field], texts[chain[0]] = found
     if not content.title:
-        raise _not_found(content.id)
+        raise not_found(content.id)
+    for name, locale in fields.resolve(content, chain).items():
+        content.resolved_locales[f"fields.{name}"] = locale
     # The fallback of a locale may change while the item stays as it is.
     content.etag = f'{content.etag[:-1]}.{zlib.crc32(" ".join(chain).encode()):08x}"'
 
 
-async def update(conn: Connection, content: Content, *, paths: Sequence[str], etag: str) -> Content | None:
+async def update(
+    conn: Connection,
+    content: Content,
+    *,
+    paths: Sequence[str],
+    etag: str,
+    merge: bool,
+    author: str,
+    note: str = "",
+    autosave: bool = False,
+) -> Content | None:
     """Change the draft at the paths given, or, without any, at every field that holds a value.
+
+    Args:
+        etag: the version that the change is based on.
+        merge: an older one will do when what changed since is none of what this changes.
+        note, autosave: for the history.
 
     Returns:
         The draft after the change; None when it was like that already.
     """
     await _check_locales(conn, content)
-    row = await _row(conn, content.id, lock=True)
-    etags.check(etag, row["version"])
+    row = await read(conn, content.id, lock=True)
+    if not merge:
+        etags.check(etag, row["version"])
+    kind = type_of(row)
     before = _values(row)
-    after = _values(row)
-    for path in _paths(content, paths):
-        _set(after, path, content)
+    after = await _edited(conn, kind, before, content, paths)
+    touched = _changed_paths(before, after)
+    if merge:
+        etags.check(etag, row["version"], since=max((row["changes"].get(path, 0) for path in touched), default=0))
     _check_titles(after, given=after["slug"].keys() - before["slug"].keys())
+    _check_not_archived(row, touched)
     if after["slug"] != before["slug"] or after["title"].keys() != before["title"].keys():
         after["slug"] = await _claim_slugs(conn, content.id, row["type"], after["slug"], after["title"])
+        touched = _changed_paths(before, after)
+    if not touched:
+        return None
+    if after["fields"] != before["fields"]:
+        await unique_values.claim(conn, content.id, kind, after["fields"])
     if after["category"] != before["category"]:
         await categories.ensure(conn, after["category"] or "")
-    changed = [column for column in after if after[column] != before[column]]
-    if not changed:
-        return None
-    assignments = ", ".join(f"{column} = ${number}" for number, column in enumerate(changed, start=2))
+    columns = {column: after[column] for column in after if after[column] != before[column]}
+    columns |= entailed(row, after, touched)
     try:
-        stored = await fetch_one(
+        return await store(
             conn,
-            f"""
-            UPDATE contents SET {assignments}, version = version + 1, update_time = now()
-            WHERE id = $1
-            RETURNING version, update_time
-            """,
-            content.id,
-            *(after[column] for column in changed),
+            row,
+            columns,
+            events=[lambda changed: ContentUpdated(content=changed)],
+            revision=Revision(number=columns["revision"], author=author, note=note, autosave=autosave),
         )
     except asyncpg.UniqueViolationError:
-        raise _external_id_taken(content.external_id) from None
-    return draft({**row, **after, **stored})
+        raise _external_id_taken(after["external_id"]) from None
 
 
-async def publish(
-    conn: Connection, content_id: str, *, locales: Sequence[str], etag: str
-) -> tuple[Content, Content | None]:
-    """Show the draft, as it is now, to readers in some locales, or in all that have a title.
+def entailed(row: Row, values: Row, touched: Sequence[str]) -> dict[str, Any]:
+    """The columns that a change of a draft's values at these paths writes beside them."""
+    version = row["version"] + 1
+    changes = {**row["changes"], **dict.fromkeys(touched, version)}
+    return {
+        "changes": changes,
+        "stale": _stale(values, changes),
+        "reviews": _still_under_review(row["reviews"], touched),
+        "revision": version,
+        "update_time": row["moment"],
+    }
 
-    Returns:
-        The item as editors see it, and as readers see it if that changed.
-    """
-    row = await _row(conn, content_id, lock=True)
-    etags.check(etag, row["version"])
-    values = _values(row)
-    chosen = list(locales) or sorted(values["title"])
-    missing = [locale for locale in chosen if not values["title"].get(locale)]
-    if missing:
-        named = ", ".join(missing)
-        raise FailedPrecondition(
-            "LOCALE_INCOMPLETE",
-            f"cannot publish without a title in: {named}",
-            f"لا يمكن النشر من دون عنوان في: {named}",
-            violations={f"title.{locale}": "is required to publish this locale" for locale in missing},
+
+async def _edited(
+    conn: Connection, kind: ContentType, before: Row, content: Content, paths: Sequence[str]
+) -> dict[str, Any]:
+    """The values once those of the content are set at the paths."""
+    after = {name: value.copy() if isinstance(value, dict | list) else value for name, value in before.items()}
+    of_fields: list[str] = []
+    for path in _paths(content, paths):
+        if path == "fields":  # as a whole: what is not given is cleared
+            of_fields += dict.fromkeys([*(each.name for each in kind.fields), *content.fields])
+        elif path.startswith("fields."):
+            of_fields.append(path.removeprefix("fields."))
+        else:
+            _set(after, path, content)
+    if of_fields:
+        after["fields"], findings = fields.put(
+            kind, before["fields"], content.fields, of_fields, locales=after["title"]
         )
-    stored = await conn.fetchval("SELECT content FROM publications WHERE id = $1", content_id)
-    shown = Content() if stored is None else Content.FromString(stored)
-    wanted = Content()
-    wanted.CopyFrom(shown)
-    for locale in chosen:
-        for field in LOCALISED:
-            _copy_locale(values[field], getattr(wanted, field), locale)
-    wanted.category = values["category"] or ""
-    wanted.external_id = values["external_id"] or ""
-    wanted.tags[:] = values["tags"]
-    if stored is not None and wanted == shown:
-        return draft(row), None
-    moment = row["moment"].isoformat()
-    row = await _set_published(conn, row, {**dict.fromkeys(chosen, moment), **row["published"]})
-    return draft(row), await _show(conn, row, wanted)
+        await _check_references(conn, findings)
+    return after
 
 
-async def unpublish(
-    conn: Connection, content_id: str, *, locales: Sequence[str], etag: str
-) -> tuple[Content, Content | None]:
-    """Take an item from readers in some locales, or in all.
+async def store(
+    conn: Connection,
+    row: Row,
+    columns: Mapping[str, Any],
+    *,
+    events: Sequence[Callable[[Content], Message]] = (),
+    revision: Revision | None = None,
+) -> Content:
+    """Write columns of a locked row as its next version, with its events and its revision, in one statement.
+
+    Args:
+        events: each is made of the draft after the change.
+        revision: its number, author, note and whether a program saved; None when no text changes.
 
     Returns:
-        The item as editors see it, and what readers still see, without locales when that is nothing;
-        None when nothing changed.
+        The draft after the change.
     """
-    row = await _row(conn, content_id, lock=True)
-    etags.check(etag, row["version"])
-    gone = set(locales or row["published"]) & set(row["published"])
-    if not gone:
-        return draft(row), None
-    kept = {locale: time for locale, time in row["published"].items() if locale not in gone}
-    row = await _set_published(conn, row, kept)
-    wanted = Content.FromString(await conn.fetchval("SELECT content FROM publications WHERE id = $1", content_id))
-    for locale in gone:
-        for field in LOCALISED:
-            getattr(wanted, field).pop(locale, None)
-    return draft(row), await _show(conn, row, wanted)
+    after = {**row, **columns, "version": row["version"] + 1}
+    changed = draft(after)
+    parameters: list[object] = [row["id"], *columns.values()]
+
+    def given(*values: object) -> str:
+        """The numbers of parameters that are added."""
+        first = len(parameters) + 1
+        parameters.extend(values)
+        return ", ".join(f"${number}" for number in range(first, len(parameters) + 1))
+
+    parts = []
+    if revision is not None:
+        values = given(revision.number, revision.author, revision.note, revision.autosave, row["moment"])
+        parts.append(
+            "revision AS (INSERT INTO revisions (content_id, number, author, note, autosave, create_time, content)"
+            f" VALUES ($1, {values}, {given(snapshot(after))}))"
+        )
+        if revision.autosave:
+            last, author = given(row["revision"]), given(revision.author)
+            since = given(row["moment"] - timedelta(seconds=AUTOSAVE_SECONDS))
+            parts.append(
+                "replaced AS (DELETE FROM revisions WHERE content_id = $1 AND autosave"
+                f" AND number = {last} AND author = {author} AND create_time > {since})"
+            )
+    if events:
+        rows = ", ".join(f"({given(*outbox.row(event(changed), about=changed.id))})" for event in events)
+        parts.append(f"event AS (INSERT INTO outbox (id, subject, headers, payload) VALUES {rows})")
+    assignments = "".join(f"{column} = ${number}, " for number, column in enumerate(columns, start=2))
+    await conn.execute(
+        f"{'WITH ' if parts else ''}{', '.join(parts)}"
+        f" UPDATE contents SET {assignments}version = version + 1 WHERE id = $1",
+        *parameters,
+    )
+    return changed
 
 
 async def delete(conn: Connection, content_id: str, *, etag: str) -> Content:
-    """Take an item from everyone; its external id and its slugs are free again."""
-    row = await _row(conn, content_id, lock=True)
+    """Take an item from everyone, into the trash; its external id and its slugs are free again."""
+    row = await read(conn, content_id, lock=True)
     etags.check(etag, row["version"])
     await conn.execute("DELETE FROM publications WHERE id = $1", content_id)
     await conn.execute("DELETE FROM slugs WHERE content_id = $1", content_id)
-    gone = await fetch_one(
-        conn,
-        """
-        UPDATE contents
-        SET delete_time = now(), version = version + 1, published = '{}', publish_time = NULL
-        WHERE id = $1
-        RETURNING version, published, publish_time, delete_time
-        """,
-        content_id,
+    await unique_values.release(conn, content_id)
+    columns = {
+        "delete_time": row["moment"],
+        "expire_time": row["moment"] + timedelta(days=TRASH_DAYS),
+        "published": {},
+        "publish_time": None,
+        "reviews": {},
+        "schedules": [],
+        "next_schedule": None,
+    }
+    return await store(conn, row, columns, events=[_gone])
+
+
+def _gone(content: Content) -> ContentDeleted:
+    kept = Content(id=content.id, type=content.type, version=content.version, delete_time=content.delete_time)
+    return ContentDeleted(content=kept)
+
+
+async def undelete(conn: Connection, content_id: str) -> Content:
+    """Take an item out of the trash."""
+    row = await read(conn, content_id, lock=True, deleted=True)
+    columns: dict[str, Any] = {"delete_time": None, "expire_time": None}
+    columns["slug"] = await _claim_slugs(conn, content_id, row["type"], row["slug"], row["title"], insist=False)
+    await unique_values.claim(conn, content_id, type_of(row), row["fields"])
+    await categories.ensure(conn, row["category"] or "")  # it may have been deleted meanwhile
+    try:
+        return await store(conn, row, columns, events=[lambda content: ContentUndeleted(content=content)])
+    except asyncpg.UniqueViolationError:
+        raise _external_id_taken(row["external_id"]) from None
+
+
+async def purge(conn: Connection, *, revision_days: int) -> int:
+    """Remove for good what was in the trash to its end, and revisions that are older than so many days.
+
+    Args:
+        revision_days: 0 keeps them all; an item's newest is always kept.
+
+    Returns:
+        How many rows went; at most PURGE_ROWS of each kind, so that no statement runs long.
+    """
+    gone: int = await conn.fetchval(
+        "WITH gone AS (DELETE FROM contents WHERE id IN"
+        " (SELECT id FROM contents WHERE expire_time <= now() LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING 1)"
+        " SELECT count(*) FROM gone",
+        PURGE_ROWS,
     )
-    return draft({**row, **gone})
+    if revision_days:
+        gone += await conn.fetchval(
+            "WITH gone AS (DELETE FROM revisions USING (SELECT r.content_id, r.number FROM revisions r"
+            " JOIN contents c ON c.id = r.content_id AND r.number < c.revision"
+            " WHERE r.create_time < now() - make_interval(days => $2) LIMIT $1) AS old"
+            " WHERE revisions.content_id = old.content_id AND revisions.number = old.number RETURNING 1)"
+            " SELECT count(*) FROM gone",
+            PURGE_ROWS,
+            revision_days,
+        )
+    return gone
 
 
-async def _row(conn: Connection, content_id: str, *, lock: bool = False) -> Row:
+async def read(conn: Connection, content_id: str, *, lock: bool = False, deleted: bool = False) -> Row:
+    """The row of an item, with the transaction's time as `moment`.
+
+    Args:
+        lock: for a change; nobody else changes it before the transaction ends.
+        deleted: one in the trash instead.
+
+    Raises:
+        NotFound: there is none.
+    """
     row = await conn.fetchrow(
-        f"SELECT {COLUMNS}, now() AS moment FROM contents"
-        f" WHERE id = $1 AND delete_time IS NULL {'FOR UPDATE' if lock else ''}",
+        f"""
+        {SELECT}
+        WHERE id = $1 AND {"expire_time > now()" if deleted else "delete_time IS NULL"}
+        {"FOR UPDATE" if lock else ""}
+        """,
         content_id,
     )
     if row is None:
-        raise _not_found(content_id)
+        raise not_found(content_id)
     return dict(row)
 
 
-async def _set_published(conn: Connection, row: Row, published: Mapping[str, str]) -> Row:
-    """Store which locales are published since when; returns the new row."""
-    stored = await fetch_one(
-        conn,
-        """
-        UPDATE contents SET published = $2, publish_time = $3, version = version + 1
-        WHERE id = $1
-        RETURNING published, publish_time, version
-        """,
-        row["id"],
-        published,
-        min((datetime.fromisoformat(time) for time in published.values()), default=None),
-    )
-    return {**row, **stored}
-
-
-async def _show(conn: Connection, row: Row, content: Content) -> Content:
-    """Make `content`, the texts of the published locales, what readers see; returns it complete."""
-    content.id = str(row["id"])
-    content.type = row["type"]
-    content.version = row["version"]
-    content.etag = f'"{row["version"]}-published"'
-    content.created_by = row["created_by"]
-    content.create_time.CopyFrom(_timestamp(row["create_time"]))
-    content.update_time.CopyFrom(_timestamp(row["moment"]))
-    _set_state(content, row, content.title)
-    if content.state != Content.PUBLISHED:
-        await conn.execute("DELETE FROM publications WHERE id = $1", row["id"])
-        return content
-    await conn.execute(
-        """
-        INSERT INTO publications
-            (id, type, category, tags, external_id, version, create_time, update_time, publish_time, locales, content)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-        ON CONFLICT (id) DO UPDATE
-        SET category = excluded.category, tags = excluded.tags, external_id = excluded.external_id,
-            version = excluded.version, update_time = excluded.update_time,
-            publish_time = excluded.publish_time, locales = excluded.locales, content = excluded.content
-        """,
-        row["id"],
-        row["type"],
-        content.category or None,
-        list(content.tags),
-        content.external_id or None,
-        row["version"],
-        row["create_time"],
-        row["moment"],
-        row["publish_time"],
-        sorted(content.locales),
-        content.SerializeToString(deterministic=True),
-    )
-    return content
+def type_of(row: Row) -> ContentType:
+    """The type of an item that was read, an empty one when nobody defined it: do not change it."""
+    return ContentType() if row["definition"] is None else types.parse(row["definition"])
 
 
 def draft(row: Row) -> Content:
-    """A row of COLUMNS as editors see it."""
+    """An item that was read as editors see it."""
+    return fields.show(_stored(row), type_of(row))
+
+
+def _stored(row: Row) -> Content:
+    """The draft, its fields as they are stored."""
     content = Content(
         id=str(row["id"]),
         type=row["type"],
@@ -419,30 +547,29 @@ def draft(row: Row) -> Content:
         external_id=row["external_id"] or "",
         version=row["version"],
         etag=f'"{row["version"]}"',
-        create_time=_timestamp(row["create_time"]),
-        update_time=_timestamp(row["update_time"]),
+        create_time=timestamp(row["create_time"]),
+        update_time=timestamp(row["update_time"]),
         created_by=row["created_by"],
+        fields=fields.as_stored(row["fields"]),
     )
-    if row["delete_time"] is not None:
-        content.delete_time.CopyFrom(_timestamp(row["delete_time"]))
-    # What readers see stays told, though its draft may be gone.
-    _set_state(content, row, {*content.title, *row["published"]})
+    for name in ("publish_time", "delete_time", "expire_time"):
+        if row[name] is not None:
+            getattr(content, name).CopyFrom(timestamp(row[name]))
+    stages.describe(content, row)
     return content
 
 
-def _set_state(content: Content, row: Row, locales: Iterable[str]) -> None:
-    """Set the state of the item and of these locales."""
-    content.locales.clear()
-    for locale in locales:
-        status = content.locales[locale]
-        published = row["published"].get(locale)
-        status.state = Content.DRAFT if published is None else Content.PUBLISHED
-        if published is not None:
-            status.publish_time.CopyFrom(_timestamp(datetime.fromisoformat(published)))
-    content.state = Content.PUBLISHED if row["published"] else Content.DRAFT
-    content.ClearField("publish_time")
-    if row["publish_time"] is not None:
-        content.publish_time.CopyFrom(_timestamp(row["publish_time"]))
+def snapshot(row: Row) -> bytes:
+    """What the history keeps of a draft: what its authors made of it, and nothing of where it stands."""
+    kept = Content(
+        type=row["type"],
+        **{field: row[field] for field in LOCALISED},
+        category=row["category"] or "",
+        tags=row["tags"],
+        external_id=row["external_id"] or "",
+        fields=fields.as_stored(row["fields"]),
+    )
+    return kept.SerializeToString(deterministic=True)
 
 
 def _values(row: Row) -> dict[str, Any]:
@@ -451,17 +578,75 @@ def _values(row: Row) -> dict[str, Any]:
         "category": row["category"],
         "tags": list(row["tags"]),
         "external_id": row["external_id"],
+        "fields": row["fields"],
     }
+
+
+def _held_paths(values: Row) -> list[str]:
+    """The paths that hold a value: `title.ar`, `tags`, and of a field its id and its locale, `fields.f1.ar`."""
+    held = [f"{field}.{locale}" for field in LOCALISED for locale in values[field]]
+    held += [f"fields.{each}.{locale}" for each, of_field in values["fields"].items() for locale in of_field]
+    return held + [field for field in UNLOCALISED if values[field]]
+
+
+def _changed_paths(before: Row, after: Row) -> list[str]:
+    """The paths whose values differ."""
+    paths = [
+        f"{field}.{locale}"
+        for field in LOCALISED
+        for locale in sorted(before[field].keys() | after[field].keys())
+        if before[field].get(locale) != after[field].get(locale)
+    ]
+    paths += [
+        f"fields.{each}.{locale}"
+        for each in sorted(before["fields"].keys() | after["fields"].keys())
+        for locale in sorted({**before["fields"].get(each, {}), **after["fields"].get(each, {})})
+        if before["fields"].get(each, {}).get(locale) != after["fields"].get(each, {}).get(locale)
+    ]
+    return paths + [field for field in UNLOCALISED if before[field] != after[field]]
+
+
+def _locales_of(paths: Iterable[str]) -> set[str]:
+    """The locales that changes at these paths are about; "" for all of them."""
+    return {stages.locale_of(path) for path in paths}
+
+
+def _still_under_review(reviews: Mapping[str, Any], touched: Iterable[str]) -> dict[str, Any]:
+    """The reviews that changes at these paths leave valid: those of other locales."""
+    locales = _locales_of(touched)
+    return {} if "" in locales else {locale: each for locale, each in reviews.items() if locale not in locales}
+
+
+def _check_not_archived(row: Row, touched: Iterable[str]) -> None:
+    """What all locales share may change while one of them is not put away."""
+    locales, archived = _locales_of(touched), set(row["archived"])
+    if "" in locales and archived >= row["title"].keys():
+        locales |= archived
+    if locales & archived:
+        raise stages.archived(sorted(locales & archived))
+
+
+def _stale(values: Row, changes: Mapping[str, int]) -> list[str]:
+    """The locales that hold a text, or a field's value, which another locale's is newer than."""
+    found = set()
+    held = {field: values[field] for field in ("title", "description", "body")}
+    held |= {f"fields.{each}": of_field.keys() - {""} for each, of_field in values["fields"].items()}
+    for field, held_in in held.items():
+        versions = {locale: changes.get(f"{field}.{locale}", 0) for locale in held_in}
+        newest = max(versions.values(), default=0)
+        found |= {locale for locale, version in versions.items() if version < newest}
+    return sorted(found)
 
 
 def _paths(content: Content, paths: Sequence[str]) -> Iterable[str]:
     """The paths to set: those of the mask, or those that hold a value."""
     if "*" in paths:
-        return (*LOCALISED, *UNLOCALISED)
+        return (*LOCALISED, *UNLOCALISED, "fields")
     if paths:
         return paths
     held = [f"{field}.{locale}" for field in LOCALISED for locale in getattr(content, field)]
     held += [field for field in UNLOCALISED if getattr(content, field)]
+    held += [f"fields.{path}" for path in fields.given_paths(content.fields)]
     if not held:
         raise InvalidArgument({"updateMask": "names no field, and the content holds none"})
     return held
@@ -504,13 +689,6 @@ def _check_titles(values: Mapping[str, Any], *, given: Collection[str]) -> None:
         wrong = {"content.title": "is required in at least one locale"}
     if wrong:
         raise InvalidArgument(wrong)
-
-
-def _copy_locale(source: Mapping[str, str], target: Any, locale: str) -> None:
-    if locale in source:
-        target[locale] = source[locale]
-    else:
-        target.pop(locale, None)
 
 
 def _slug_choices(
@@ -559,10 +737,23 @@ def _next_choice(kind: str, locale: str, choices: list[str]) -> None:
 
 
 async def _claim_slugs(
-    conn: Connection, content_id: str, kind: str, given: Mapping[str, str], titles: Mapping[str, str]
+    conn: Connection,
+    content_id: str,
+    kind: str,
+    given: Mapping[str, str],
+    titles: Mapping[str, str],
+    *,
+    insist: bool = True,
 ) -> dict[str, str]:
-    """Make the slugs of an item the given ones, and ones from the titles where none is given."""
+    """Make the slugs of an item the given ones, and ones from the titles where none is given.
+
+    Args:
+        insist: a given one that is taken is an error, and not made anew from the title.
+    """
     choices = _slug_choices(content_id, kind, given, titles)
+    if not insist:
+        for locale, others in _slug_choices(content_id, kind, {}, titles).items():
+            choices[locale] += others[1:]
     await conn.execute(
         "DELETE FROM slugs WHERE content_id = $1"
         " AND (locale, slug) NOT IN (SELECT * FROM unnest($2::text[], $3::text[]))",
@@ -592,11 +783,27 @@ async def _claim_slugs(
     return claimed
 
 
+async def _check_references(conn: Connection, findings: fields.Findings) -> None:
+    """Raises: InvalidArgument for a value that refers to no item, or to one of a type that it may not."""
+    if not findings.references:
+        return
+    ids = {content_id for content_id, _ in findings.references.values()}
+    rows = await conn.fetch("SELECT id, type FROM contents WHERE id = ANY($1) AND delete_time IS NULL", list(ids))
+    found = {str(row["id"]): row["type"] for row in rows}
+    wrong = {}
+    for path, (content_id, allowed) in findings.references.items():
+        if content_id.lower() not in found:
+            wrong[path] = "refers to no item"
+        elif allowed and found[content_id.lower()] not in allowed:
+            wrong[path] = f"must refer to {' or '.join(allowed)}"
+    if wrong:
+        raise InvalidArgument(wrong)
+
+
 async def _check_locales(conn: Connection, content: Content) -> None:
-    await locales.check(
-        conn,
-        {locale: f"content.{field}.{locale}" for field in reversed(LOCALISED) for locale in getattr(content, field)},
-    )
+    used = fields.used_locales(content.fields)
+    used |= {locale: field for field in reversed(LOCALISED) for locale in getattr(content, field)}
+    await locales.check(conn, {locale: f"content.{field}.{locale}" for locale, field in used.items()})
 
 
 def _order(order_by: str) -> tuple[str, bool]:
@@ -613,13 +820,8 @@ def _position(after: Sequence[object]) -> list[object]:
         raise InvalidArgument({"pageToken": "is not a token of this API"}) from None
 
 
-def _timestamp(moment: datetime) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromDatetime(moment)
-    return timestamp
-
-
-def _not_found(content_id: str) -> NotFound:
+def not_found(content_id: str) -> NotFound:
+    """There is no such item, or none that the caller may see."""
     return NotFound("CONTENT_NOT_FOUND", f"no content {content_id}", f"لا يوجد محتوى {content_id}")
 
 

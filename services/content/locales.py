@@ -139,11 +139,15 @@ async def check(conn: Connection, used: Mapping[str, str]) -> None:
     Raises:
         InvalidArgument: naming the fields of those that are not.
     """
+    if wrong := await unknown(conn, used):
+        raise InvalidArgument(wrong)
+
+
+async def unknown(conn: Connection, used: Mapping[str, str]) -> dict[str, str]:
+    """Of the fields of `check`, what is wrong with those whose locales are not set up."""
     if not used.keys() <= _known:
         _known.update(await conn.fetchval("SELECT array_agg(code) FROM locales") or ())
-    unknown = {path: _UNKNOWN for code, path in sorted(used.items()) if code not in _known}
-    if unknown:
-        raise InvalidArgument(unknown)
+    return {path: _UNKNOWN for code, path in sorted(used.items()) if code not in _known}
 
 
 async def _check_codes(conn: Connection, locale: Locale, name: Mapping[str, str], fallback: Sequence[str]) -> None:

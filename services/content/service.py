@@ -1,14 +1,27 @@
-"""ContentService: each RPC's transaction, its function and its event."""
+"""The services of content: each RPC's transaction, its function and its reply."""
 
-from libs import outbox, rpc
-from libs.db import Pool, connection, transaction
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC
+
+from libs import rpc
+from libs.db import Connection, Pool, connection, transaction
 from libs.identity import caller
 from libs.rpc import Context
-from services.content import contents, etags
+from services.content import contents, etags, fields, publishing, revisions, schedules, types, workflow
 from services.content.caches import Caches
 from services.content.locales import Locales
-from thmnayah.content.v1 import content_pb2, content_pb2_grpc
+from services.content.stages import Row
+from thmnayah.content.v1 import (
+    content_pb2,
+    content_pb2_grpc,
+    revisions_pb2,
+    revisions_pb2_grpc,
+    workflow_pb2,
+    workflow_pb2_grpc,
+)
 from thmnayah.content.v1.content_pb2 import Content
+from thmnayah.content.v1.types_pb2 import ContentType
 
 READ_DRAFTS = "content.read_drafts"
 
@@ -24,22 +37,43 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
     async def CreateContent(self, request: content_pb2.CreateContentRequest, context: Context) -> Content:
         if contents.normalize(request.content):
             rpc.validate(request)
+        kind = await self._type(request.content.type)
         async with connection(self.db) as conn:
-            content = await contents.create(conn, request.content, created_by=caller.get().user_id)
+            content = await contents.create(conn, request.content, kind, created_by=caller.get().user_id)
         return await etags.tagged(content, context)
 
     async def GetContent(self, request: content_pb2.GetContentRequest, context: Context) -> Content:
         chain = await self.locales.chain(request)
-        if sees_drafts(request.view):
-            async with connection(self.db) as conn:
-                content = await contents.get_draft(conn, request.id)
-        else:
-            content = await self.caches.published.get(request.id, lambda: self._published(request.id))
+        if not sees_drafts(request.view):
+            stored = await self.caches.published.get(request.id, lambda: self._published(request.id))
+            return await etags.tagged(await self._shown(stored, chain), context)
+        async with connection(self.db) as conn:
+            draft = await contents.get_draft(conn, request.id)
         if chain:
-            whole, content = content, Content()  # others may read what was kept
-            content.CopyFrom(whole)
+            contents.resolve(draft, chain)
+        return await etags.tagged(draft, context)
+
+    async def _type(self, type_id: str) -> ContentType:
+        async def load() -> ContentType:
+            async with connection(self.db) as conn:
+                return await types.find(conn, type_id)
+
+        return await self.caches.types.get(type_id, load)
+
+    async def _shown(self, stored: Content, chain: Sequence[str]) -> Content:
+        """An item with its fields by their names of today, in the locales asked for.
+
+        What is stored stays as it is, since others read it too.
+        """
+        if not stored.fields and not chain:
+            return stored
+        content = Content()
+        content.CopyFrom(stored)
+        if content.fields:
+            fields.show(content, await self._type(content.type))
+        if chain:
             contents.resolve(content, chain)
-        return await etags.tagged(content, context)
+        return content
 
     async def _published(self, content_id: str) -> Content:
         async with connection(self.db) as conn:
@@ -48,19 +82,27 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
     async def ListContents(
         self, request: content_pb2.ListContentsRequest, context: Context
     ) -> content_pb2.ListContentsResponse:
-        if sees_drafts(request.view):
-            return await self._list(request, drafts=True)
-        key = request.SerializeToString(deterministic=True).hex()
-        return await self.caches.lists.get(key, lambda: self._list(request, drafts=False))
+        if request.deleted:
+            caller.get().require(READ_DRAFTS)
+        chain = await self.locales.chain(request)
+        if sees_drafts(request.view) or request.deleted:
+            page = await self._list(request, chain, drafts=True)
+        else:
+            key = f"{request.SerializeToString(deterministic=True).hex()} {' '.join(chain)}"
+            page = await self.caches.lists.get(key, lambda: self._list(request, chain, drafts=False))
+        if not chain and not any(item.fields for item in page.contents):
+            return page
+        shown = [await self._shown(item, chain) for item in page.contents]
+        return content_pb2.ListContentsResponse(contents=shown, next_page_token=page.next_page_token)
 
     async def _list(
-        self, request: content_pb2.ListContentsRequest, *, drafts: bool
+        self, request: content_pb2.ListContentsRequest, chain: Sequence[str], *, drafts: bool
     ) -> content_pb2.ListContentsResponse:
-        chain = await self.locales.chain(request)
         async with connection(self.db) as conn:
             return await contents.list_page(
                 conn,
                 drafts=drafts,
+                deleted=request.deleted,
                 filter=request.filter,
                 chain=chain,
                 order_by=request.order_by,
@@ -71,43 +113,169 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
     async def UpdateContent(self, request: content_pb2.UpdateContentRequest, context: Context) -> Content:
         if contents.normalize(request.content):
             rpc.validate(request)
+        etag = request.content.etag
         async with transaction(self.db) as conn:
             content = await contents.update(
-                conn, request.content, paths=request.update_mask.paths, etag=etags.given(request.content.etag)
+                conn,
+                request.content,
+                paths=request.update_mask.paths,
+                etag=etag or rpc.request_header("if-match"),
+                merge=bool(etag),  # If-Match is about the whole item (RFC 9110)
+                author=caller.get().user_id,
+                note=request.note,
+                autosave=request.autosave,
             )
             if content is None:
                 content = await contents.get_draft(conn, request.content.id)
-            else:
-                await outbox.add(conn, content_pb2.ContentUpdated(content=content), about=content.id)
         return await etags.tagged(content, context)
 
     async def PublishContent(self, request: content_pb2.PublishContentRequest, context: Context) -> Content:
-        async with transaction(self.db) as conn:
-            content, shown = await contents.publish(
-                conn, request.id, locales=request.locales, etag=etags.given(request.etag)
-            )
-            if shown is not None:
-                await outbox.add(conn, content_pb2.ContentPublished(content=shown), about=content.id)
-        await self.caches.item_changed(content.id)
+        async def publish(conn: Connection, row: Row) -> Content | None:
+            return await publishing.publish(conn, row, locales=request.locales)
+
+        content = await _change(self.db, request.id, request.etag, publish)
+        await self.caches.item_changed(request.id)
         return await etags.tagged(content, context)
 
     async def UnpublishContent(self, request: content_pb2.UnpublishContentRequest, context: Context) -> Content:
-        async with transaction(self.db) as conn:
-            content, shown = await contents.unpublish(
-                conn, request.id, locales=request.locales, etag=etags.given(request.etag)
-            )
-            if shown is not None:
-                await outbox.add(conn, content_pb2.ContentUnpublished(content=shown), about=content.id)
-        await self.caches.item_changed(content.id)
+        async def unpublish(conn: Connection, row: Row) -> Content | None:
+            return await publishing.unpublish(conn, row, locales=request.locales)
+
+        content = await _change(self.db, request.id, request.etag, unpublish)
+        await self.caches.item_changed(request.id)
         return await etags.tagged(content, context)
 
     async def DeleteContent(self, request: content_pb2.DeleteContentRequest, context: Context) -> Content:
         async with transaction(self.db) as conn:
             content = await contents.delete(conn, request.id, etag=etags.given(request.etag))
-            gone = Content(id=content.id, type=content.type, version=content.version, delete_time=content.delete_time)
-            await outbox.add(conn, content_pb2.ContentDeleted(content=gone), about=content.id)
-        await self.caches.item_changed(content.id)
+        await self.caches.item_changed(request.id)
         return content
+
+    async def UndeleteContent(self, request: content_pb2.UndeleteContentRequest, context: Context) -> Content:
+        async with transaction(self.db) as conn:
+            content = await contents.undelete(conn, request.id)
+        return await etags.tagged(content, context)
+
+
+class WorkflowService(workflow_pb2_grpc.WorkflowServiceServicer):
+    """The servicer of thmnayah.content.v1.WorkflowService, where each RPC is described."""
+
+    def __init__(self, db: Pool, caches: Caches) -> None:
+        self.db = db
+        self.caches = caches
+
+    async def SubmitContent(self, request: workflow_pb2.SubmitContentRequest, context: Context) -> Content:
+        async def submit(conn: Connection, row: Row) -> Content | None:
+            return await workflow.submit(
+                conn,
+                row,
+                locales=request.locales,
+                reviewers=request.reviewers,
+                due_time=request.due_time.ToDatetime(UTC) if request.HasField("due_time") else None,
+                note=request.note,
+                author=caller.get().user_id,
+            )
+
+        return await etags.tagged(await _change(self.db, request.id, request.etag, submit), context)
+
+    async def ApproveContent(self, request: workflow_pb2.ApproveContentRequest, context: Context) -> Content:
+        async def approve(conn: Connection, row: Row) -> Content | None:
+            return await workflow.approve(
+                conn,
+                row,
+                locales=request.locales,
+                revision=request.revision,
+                reviewer=caller.get().user_id,
+            )
+
+        return await etags.tagged(await _change(self.db, request.id, request.etag, approve), context)
+
+    async def RequestContentChanges(
+        self, request: workflow_pb2.RequestContentChangesRequest, context: Context
+    ) -> Content:
+        async def give_back(conn: Connection, row: Row) -> Content | None:
+            return await workflow.request_changes(conn, row, locales=request.locales, note=request.note)
+
+        return await etags.tagged(await _change(self.db, request.id, request.etag, give_back), context)
+
+    async def ArchiveContent(self, request: workflow_pb2.ArchiveContentRequest, context: Context) -> Content:
+        async def archive(conn: Connection, row: Row) -> Content | None:
+            return await workflow.archive(conn, row, locales=request.locales)
+
+        content = await _change(self.db, request.id, request.etag, archive)
+        await self.caches.item_changed(request.id)
+        return await etags.tagged(content, context)
+
+    async def RestoreContent(self, request: workflow_pb2.RestoreContentRequest, context: Context) -> Content:
+        async def restore(conn: Connection, row: Row) -> Content | None:
+            return await workflow.restore(conn, row, locales=request.locales)
+
+        return await etags.tagged(await _change(self.db, request.id, request.etag, restore), context)
+
+    async def ScheduleContent(self, request: workflow_pb2.ScheduleContentRequest, context: Context) -> Content:
+        async def add(conn: Connection, row: Row) -> Content | None:
+            return await schedules.add(conn, row, request.schedule, author=caller.get().user_id)
+
+        return await etags.tagged(await _change(self.db, request.id, request.etag, add), context)
+
+    async def UnscheduleContent(self, request: workflow_pb2.UnscheduleContentRequest, context: Context) -> Content:
+        async def remove(conn: Connection, row: Row) -> Content | None:
+            return await schedules.remove(conn, row, request.schedule_id)
+
+        return await etags.tagged(await _change(self.db, request.id, "", remove), context)
+
+
+class RevisionService(revisions_pb2_grpc.RevisionServiceServicer):
+    """The servicer of thmnayah.content.v1.RevisionService, where each RPC is described."""
+
+    def __init__(self, db: Pool) -> None:
+        self.db = db
+
+    async def ListRevisions(
+        self, request: revisions_pb2.ListRevisionsRequest, context: Context
+    ) -> revisions_pb2.ListRevisionsResponse:
+        async with connection(self.db) as conn:
+            return await revisions.list_page(
+                conn, request.id, page_size=request.page_size, page_token=request.page_token
+            )
+
+    async def GetRevision(self, request: revisions_pb2.GetRevisionRequest, context: Context) -> revisions_pb2.Revision:
+        async with connection(self.db) as conn:
+            return await revisions.get(conn, request.id, request.number)
+
+    async def DiffRevisions(
+        self, request: revisions_pb2.DiffRevisionsRequest, context: Context
+    ) -> revisions_pb2.RevisionDiff:
+        async with connection(self.db) as conn:
+            older, newer = await revisions.pair(conn, request.id, getattr(request, "from"), request.to)
+        # Long texts take a while to align: other calls go on meanwhile.
+        return await asyncio.to_thread(revisions.diff, older, newer)
+
+    async def RestoreRevision(self, request: revisions_pb2.RestoreRevisionRequest, context: Context) -> Content:
+        async with transaction(self.db) as conn:
+            kept = (await revisions.get(conn, request.id, request.number)).content
+            content = await contents.update(
+                conn,
+                kept,
+                paths=request.paths or ["*"],
+                etag=etags.given(request.etag),
+                merge=False,
+                author=caller.get().user_id,
+                note=f"= {request.number}",
+            )
+            if content is None:
+                content = await contents.get_draft(conn, request.id)
+        return await etags.tagged(content, context)
+
+
+async def _change(
+    db: Pool, content_id: str, etag: str, change: Callable[[Connection, Row], Awaitable[Content | None]]
+) -> Content:
+    """Change an item that nobody else changes meanwhile; the draft afterwards, also when nothing changed."""
+    async with transaction(db) as conn:
+        row = await contents.read(conn, content_id, lock=True)
+        etags.check(etags.given(etag), row["version"])
+        return await change(conn, row) or contents.draft(row)
 
 
 def sees_drafts(view: content_pb2.View.ValueType) -> bool:

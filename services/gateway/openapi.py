@@ -20,6 +20,7 @@ from google.rpc import error_details_pb2  # noqa: F401 - lets json_format print 
 
 from libs import errors
 from libs.contracts import HttpRule, Rpc
+from libs.patterns import ecma_pattern
 
 Json = dict[str, Any]
 
@@ -100,29 +101,6 @@ def document(descriptor_set: FileDescriptorSet, rpcs: Iterable[Rpc], *, version:
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
         },
     }
-
-
-# Escapes that RE2 and ECMA-262 read alike.
-_ESCAPES = {"p{", "P{", *"xdDwWbBnrtfv", *"^$\\.*+?()[]{}|/"}
-
-
-def ecma_pattern(re2: str) -> str:
-    """A pattern of the contracts (RE2) as JSON Schema wants it: ECMA-262, with the flag `u`.
-
-    Raises:
-        ValueError: it uses what ECMA-262 lacks or reads differently.
-    """
-
-    def translate(match: re.Match[str]) -> str:
-        code_point, escaped = match.groups()
-        if code_point:
-            number = int(code_point, 16)
-            return f"\\u{number:04X}" if number <= 0xFFFF else f"\\u{{{number:X}}}"
-        if escaped in _ESCAPES:
-            return match.group()
-        raise ValueError(f"pattern {re2!r}: {match.group()} has no equal in ECMA-262")
-
-    return re.sub(r"\\x\{([0-9A-Fa-f]+)\}|\\([pP]\{|.)|\(\?(?!:)|\[:\^?\w+:\]", translate, re2)
 
 
 # Operations

@@ -11,7 +11,7 @@ import httpx
 
 from deploy.local.mesh import Mesh
 from tests.auth.conftest import MakeUser
-from tests.conftest import ADMIN_PASSWORD, AuthStub, ContentStub, bearer, eventually
+from tests.conftest import ADMIN_PASSWORD, AuthStub, bearer, eventually
 from tests.content.items import Caller
 from thmnayah.auth.v1.auth_pb2 import CreateUserRequest, LoginRequest, RefreshTokensRequest
 
@@ -20,7 +20,7 @@ async def test_what_is_secret_is_written_nowhere(
     mesh: Mesh,
     rest: httpx.AsyncClient,
     auth: AuthStub,
-    content: ContentStub,
+    edge: grpc.aio.Channel,
     make_user: MakeUser,
     admin_token: str,
 ) -> None:
@@ -37,7 +37,7 @@ async def test_what_is_secret_is_written_nowhere(
         used[f"access token {number}"], used[f"refresh token {number}"] = tokens.access_token, tokens.refresh_token
     renewed = await auth.RefreshTokens(RefreshTokensRequest(refresh_token=tokens.refresh_token), timeout=10)
     used["renewed access token"], used["renewed refresh token"] = renewed.access_token, renewed.refresh_token
-    await Caller(content, bearer(tokens.access_token)).create(title={"en": marker})
+    await Caller(edge, bearer(tokens.access_token)).create(title={"en": marker})
     over_rest = await rest.post("/v1/auth:login", json={"email": user.email, "password": used["password"]})
     used["access token over REST"] = over_rest.json()["accessToken"]
     used["refresh token over REST"] = over_rest.json()["refreshToken"]

@@ -20,6 +20,7 @@ def items(word: str, count: int) -> list[dict[str, Any]]:
             "body": {"ar": "نص", "en": 'a "text",\n=of lines'},
             "category": word,
             "tags": ["a|b", "c"],
+            "fields": {"subtitle": {"localized": {"values": {"ar": {"text": "فرعي"}, "en": {"text": "Sub"}}}}},
         }
         for number in range(count)
     ]
@@ -137,7 +138,7 @@ async def test_a_killed_import_goes_on_where_it_stopped(cli: Cli, found: Found, 
 
 
 async def test_an_interrupted_import_says_how_far_it_came(cli: Cli, tmp_path: Path, word: str) -> None:
-    file = write(tmp_path / "items.jsonl", items(word, 400))
+    file = write(tmp_path / "items.jsonl", items(word, 4000))
     process = await cli.start("content", "import", file, THMNAYAH_STATE_DIR=str(tmp_path))
     await eventually(lambda: acknowledged(tmp_path), until=lambda lines: lines > 20, seconds=60)
 

@@ -5,12 +5,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import asyncpg
+import grpc
+import httpx
 import pytest
 from google.protobuf import symbol_database
 
-from tests.conftest import ContentStub, Metadata, TaxonomyStub, bearer
+from tests.conftest import Metadata, TaxonomyStub, bearer
 from tests.content.filing import Filing
 from tests.content.items import Caller
+from tests.content.rest import Rest
 from thmnayah.content.v1.content_pb2 import Content
 
 
@@ -27,21 +30,39 @@ Announcements = Callable[[str], Awaitable[list[Announced]]]
 
 
 @pytest.fixture(scope="session")
-def anyone(content: ContentStub) -> Caller:
+def anyone(edge: grpc.aio.Channel) -> Caller:
     """Calls without a token."""
-    return Caller(content)
+    return Caller(edge)
 
 
 @pytest.fixture(scope="session")
-def editing(content: ContentStub, editor: Metadata) -> Caller:
+def editing(edge: grpc.aio.Channel, editor: Metadata) -> Caller:
     """An editor's calls."""
-    return Caller(content, editor)
+    return Caller(edge, editor)
 
 
 @pytest.fixture(scope="session")
-def reading(content: ContentStub, reader: Metadata) -> Caller:
+async def reviewing(edge: grpc.aio.Channel, sign_in: Callable[..., Awaitable[str]]) -> Caller:
+    """Another editor's calls."""
+    return Caller(edge, bearer(await sign_in("editor")))
+
+
+@pytest.fixture(scope="session")
+def reading(edge: grpc.aio.Channel, reader: Metadata) -> Caller:
     """The calls of somebody signed in who may only read."""
-    return Caller(content, reader)
+    return Caller(edge, reader)
+
+
+@pytest.fixture(scope="session")
+def admin(rest: httpx.AsyncClient, admin_token: str) -> Rest:
+    """An administrator's calls over REST."""
+    return Rest(rest, admin_token)
+
+
+@pytest.fixture(scope="session")
+def anybody(rest: httpx.AsyncClient) -> Rest:
+    """Calls over REST without a token."""
+    return Rest(rest, "")
 
 
 @pytest.fixture(scope="session")

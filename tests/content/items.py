@@ -2,7 +2,9 @@
 
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import grpc
 import pytest
@@ -10,7 +12,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from tests.conftest import ContentStub, Metadata
+from tests.conftest import ContentStub, Metadata, WorkflowStub
 from thmnayah.content.v1.content_pb2 import (
     VIEW_UNSPECIFIED,
     Content,
@@ -19,10 +21,23 @@ from thmnayah.content.v1.content_pb2 import (
     GetContentRequest,
     ListContentsRequest,
     PublishContentRequest,
+    Schedule,
+    UndeleteContentRequest,
     UnpublishContentRequest,
     UpdateContentRequest,
     View,
 )
+from thmnayah.content.v1.content_pb2_grpc import ContentServiceStub
+from thmnayah.content.v1.workflow_pb2 import (
+    ApproveContentRequest,
+    ArchiveContentRequest,
+    RequestContentChangesRequest,
+    RestoreContentRequest,
+    ScheduleContentRequest,
+    SubmitContentRequest,
+    UnscheduleContentRequest,
+)
+from thmnayah.content.v1.workflow_pb2_grpc import WorkflowServiceStub
 
 SECONDS = 10
 
@@ -31,8 +46,16 @@ SECONDS = 10
 class Caller:
     """Somebody's calls to the content service."""
 
-    content: ContentStub
+    channel: grpc.aio.Channel
     metadata: Metadata = field(default=(), repr=False)
+
+    @property
+    def content(self) -> ContentStub:
+        return ContentServiceStub(self.channel)
+
+    @property
+    def workflow(self) -> WorkflowStub:
+        return WorkflowServiceStub(self.channel)
 
     async def create(self, **fields: Any) -> Content:
         """Make a draft, an article called "Title" unless the fields say otherwise."""
@@ -62,6 +85,42 @@ class Caller:
     async def delete(self, content_id: str, *, etag: str = "") -> Content:
         request = DeleteContentRequest(id=content_id, etag=etag)
         return await self.content.DeleteContent(request, metadata=self.metadata, timeout=SECONDS)
+
+    async def submit(self, content_id: str, *locales: str, **said: Any) -> Content:
+        request = SubmitContentRequest(id=content_id, locales=locales, **said)
+        return await self.workflow.SubmitContent(request, metadata=self.metadata, timeout=SECONDS)
+
+    async def approve(self, content_id: str, *locales: str, **said: Any) -> Content:
+        request = ApproveContentRequest(id=content_id, locales=locales, **said)
+        return await self.workflow.ApproveContent(request, metadata=self.metadata, timeout=SECONDS)
+
+    async def give_back(self, content_id: str, *locales: str, note: str = "Once more") -> Content:
+        request = RequestContentChangesRequest(id=content_id, locales=locales, note=note)
+        return await self.workflow.RequestContentChanges(request, metadata=self.metadata, timeout=SECONDS)
+
+    async def archive(self, content_id: str, *locales: str) -> Content:
+        request = ArchiveContentRequest(id=content_id, locales=locales)
+        return await self.workflow.ArchiveContent(request, metadata=self.metadata, timeout=SECONDS)
+
+    async def restore(self, content_id: str, *locales: str) -> Content:
+        request = RestoreContentRequest(id=content_id, locales=locales)
+        return await self.workflow.RestoreContent(request, metadata=self.metadata, timeout=SECONDS)
+
+    async def schedule(
+        self, content_id: str, action: Schedule.Action.ValueType, moment: datetime, *locales: str, zone: str = "UTC"
+    ) -> Content:
+        local = moment.astimezone(ZoneInfo(zone)).strftime("%Y-%m-%dT%H:%M:%S")
+        wanted = Schedule(action=action, locales=locales, local_time=local, time_zone=zone)
+        request = ScheduleContentRequest(id=content_id, schedule=wanted)
+        return await self.workflow.ScheduleContent(request, metadata=self.metadata, timeout=SECONDS)
+
+    async def unschedule(self, content_id: str, schedule_id: str = "") -> Content:
+        request = UnscheduleContentRequest(id=content_id, schedule_id=schedule_id)
+        return await self.workflow.UnscheduleContent(request, metadata=self.metadata, timeout=SECONDS)
+
+    async def undelete(self, content_id: str) -> Content:
+        request = UndeleteContentRequest(id=content_id)
+        return await self.content.UndeleteContent(request, metadata=self.metadata, timeout=SECONDS)
 
     async def page(self, **question: Any) -> tuple[list[Content], str]:
         """One page of items, and the token of the next."""

@@ -10,6 +10,7 @@ from tests.content.filing import Filing
 from tests.content.items import Caller, refused
 from thmnayah.content.v1.content_pb2 import DRAFT, PUBLISHED
 from thmnayah.content.v1.taxonomy_pb2 import Locale
+from thmnayah.content.v1.values_pb2 import Value
 
 
 @pytest.fixture(scope="session")
@@ -239,3 +240,23 @@ async def test_changes_of_locales_are_announced(
         return [row["subject"] for row in rows]
 
     assert await eventually(subjects, lambda found: len(found) == 2) == ["locale.created", "locale.updated"]
+
+
+async def test_localized_fields_are_resolved_like_texts(editing: Caller, anyone: Caller, word: str) -> None:
+    synopsis = Value(localized=Value.Localized(values={"en": Value(text="Told")}))
+    item = await editing.create(
+        type="documentary",
+        title={"ar": "عنوان", "en": "Title"},
+        category=word,
+        fields={"synopsis": synopsis, "releaseYear": Value(number=1999)},
+    )
+    await editing.publish(item.id)
+
+    for caller in (editing, anyone):
+        (listed,) = await caller.walk(locale="ar", fallback=True, filter=f"category = {word}")
+        for read in (listed, await caller.get(item.id, locale="ar", fallback=True)):
+            assert read.fields["synopsis"].localized.values["ar"].text == "Told"
+            assert read.fields["releaseYear"].number == 1999
+            assert dict(read.resolved_locales) == {"slug": "ar", "title": "ar", "fields.synopsis": "en"}
+        assert list((await caller.get(item.id, locale="ar")).fields) == ["releaseYear"]
+        assert (await caller.get(item.id)).fields["synopsis"] == synopsis

@@ -5,12 +5,17 @@ import grpc
 import httpx
 import pytest
 
-from tests.conftest import SearchStub, bearer, eventually
+from tests.conftest import Metadata, SearchStub, bearer, eventually
 from tests.content.conftest import Announcements
 from tests.content.filing import Filing
 from tests.content.items import Caller, refused
-from thmnayah.content.v1.content_pb2 import DRAFT, PUBLISHED
+from thmnayah.content.v1.content_pb2 import DRAFT, PUBLISHED, Content
+from thmnayah.content.v1.revisions_pb2 import ListRevisionsRequest
+from thmnayah.content.v1.revisions_pb2_grpc import RevisionServiceStub
+from thmnayah.content.v1.values_pb2 import Value
 from thmnayah.search.v1.search_pb2 import SearchRequest
+
+TEXT = Value(text="Told")
 
 
 async def counts(calls: Filing, prefix: str, **question: object) -> list[tuple[str, int]]:
@@ -110,6 +115,42 @@ async def test_a_tag_is_renamed_on_drafts_and_on_what_is_published(
     assert {item.id for item in await anyone.walk(filter=f'tags:"new {word}"')} == {both.id, published.id}
     again = await filing.rename(word, "new " + word)
     assert (again.changed, again.complete) == (0, True)
+
+
+async def test_a_rename_is_a_save_of_each_draft_it_changes(
+    editing: Caller, anyone: Caller, filing: Filing, edge: grpc.aio.Channel, editor: Metadata, word: str
+) -> None:
+    async def history(content_id: str) -> list[tuple[int, str]]:
+        request = ListRevisionsRequest(id=content_id)
+        answer = await RevisionServiceStub(edge).ListRevisions(request, metadata=editor, timeout=10)
+        return [(revision.number, revision.author) for revision in answer.revisions]
+
+    reviewed = await editing.create(tags=[word])
+    submitted = await editing.submit(reviewed.id)
+    fielded = await editing.create(
+        tags=[word], type="article", fields={"subtitle": Value(localized=Value.Localized(values={"en": TEXT}))}
+    )
+    published = await editing.publish(fielded.id)
+
+    await filing.rename(word, "new " + word)
+
+    item = await editing.get(reviewed.id)
+    assert submitted.locales["en"].state == Content.IN_REVIEW
+    assert (item.version, item.locales["en"].state) == (3, Content.DRAFT)
+    assert item.update_time.ToDatetime() > reviewed.update_time.ToDatetime()
+    assert await history(item.id) == [(3, item.created_by), (1, item.created_by)]
+    # It was about the tags alone, so an edit of another field may still be based on what was read before.
+    assert (await refused(editing.update(item.id, tags=["x"], etag=submitted.etag))).reason == "ETAG_MISMATCH"
+    assert (await editing.update(item.id, title={"en": "Other"}, etag=submitted.etag)).version == 4
+
+    after, shown = await editing.get(fielded.id), await anyone.get(fielded.id)
+    assert after.locales["en"].draft_state == Content.STATE_UNSPECIFIED  # readers see the draft
+    assert after.locales["en"].publish_time == published.locales["en"].publish_time
+    assert after.fields["subtitle"] == shown.fields["subtitle"] == fielded.fields["subtitle"]
+    assert (await editing.publish(fielded.id)).version == after.version
+    await editing.update(fielded.id, title={"en": "Changed"})
+    await filing.rename("new " + word, word)
+    assert (await editing.get(fielded.id)).locales["en"].draft_state == Content.DRAFT
 
 
 async def test_a_tag_is_not_renamed_to_one_that_is_in_use(

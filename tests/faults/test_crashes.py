@@ -26,7 +26,6 @@ from tests.content.items import Caller, refusal
 from thmnayah.auth.v1.auth_pb2 import LoginRequest
 from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceStub
 from thmnayah.content.v1.content_pb2 import DRAFT, PUBLISHED, Content
-from thmnayah.content.v1.content_pb2_grpc import ContentServiceStub
 
 pytestmark = pytest.mark.fault
 
@@ -264,7 +263,7 @@ async def run(victim_mesh: Mesh, request: pytest.FixtureRequest) -> AsyncIterato
     ):
         login = LoginRequest(email=ADMIN_EMAIL, password=ADMIN_PASSWORD)
         tokens = await AuthServiceStub(channel).Login(login, timeout=10, wait_for_ready=True)
-        caller = Caller(ContentServiceStub(channel), bearer(tokens.access_token))
+        caller = Caller(channel, bearer(tokens.access_token))
         yield Run(caller, rest, random.Random(f"{SEED} {request.node.name}"))
 
 

@@ -346,8 +346,15 @@ _BODIES: dict[str, dict[str, Any]] = {
     "/v1/categories:reorder": {"ids": ["history"]},
     "/v1/tags:rename": {"tag": "bagdad", "newTag": "baghdad"},
     "/v1/tags:merge": {"tags": ["bagdad"], "into": "baghdad"},
+    "/v1/contents/{id}:requestChanges": {"note": "Once more"},
+    "/v1/contents/{id}:schedule": {
+        "schedule": {"action": "PUBLISH", "localTime": "2099-01-01T00:00:00", "timeZone": "Asia/Riyadh"}
+    },
+    "/v1/richText:parse": {"markdown": "word"},
+    "/v1/richText:diff": {"before": {}, "after": {}},
+    "/v1/richText:render": {"richText": {}, "format": "PLAIN"},
 }
-_PATH_FIELDS = {"asset": "swagger-ui.css", "id": ID, "code": "en"}
+_PATH_FIELDS = {"asset": "swagger-ui.css", "id": ID, "code": "en", "number": "1"}
 
 
 def examples() -> list[Example]:

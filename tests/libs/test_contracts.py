@@ -214,16 +214,25 @@ MAPS = [place for place in OURS if _is_map(place.field)]
 NUMBERS = [place for place in OURS if place.field.type in INTEGERS and place.rules.WhichOneof("type")]
 
 
-def _items(count: int) -> list[str]:
-    return [f"{number:03}" for number in range(count)]
+def _items(count: int, message: Descriptor | None = None) -> list[Any]:
+    """Different texts, or as many messages of a kind."""
+    return [f"{number:03}" if message is None else GetMessageClass(message)() for number in range(count)]
 
 
 @pytest.mark.parametrize("place", REPEATED, ids=str)
 def test_a_list_may_have_as_many_items_as_it_says(place: Place) -> None:
     rules = place.rules.repeated
+    message = place.field.message_type
+    if message is not None:
+        assert "repeated.max_items" not in place.violations([GetMessageClass(message)()] * rules.max_items)
+        assert "repeated.max_items" in place.violations([GetMessageClass(message)()] * (rules.max_items + 1))
+        return
 
-    assert "repeated.max_items" not in place.violations(_items(rules.max_items))
-    assert "repeated.max_items" in place.violations(_items(rules.max_items + 1))
+    message = place.field.message_type
+    assert "repeated.max_items" not in place.violations(_items(rules.max_items, message))
+    assert "repeated.max_items" in place.violations(_items(rules.max_items + 1, message))
+    if message is not None:
+        return
     if rules.unique:
         assert "repeated.unique" in place.violations(["same", "same"])
     text, longest = rules.items.string, rules.items.string.max_len

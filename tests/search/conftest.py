@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import grpc
 import pytest
 
-from tests.conftest import ContentStub, Metadata, SearchStub, eventually
+from tests.conftest import Metadata, SearchStub, eventually
 from tests.content.items import Caller
 from thmnayah.content.v1.content_pb2 import Content
 from thmnayah.search.v1.search_pb2 import SearchRequest, SearchResponse, SearchResult
@@ -40,9 +41,9 @@ class Finder:
 
 
 @pytest.fixture(scope="session")
-def editing(content: ContentStub, editor: Metadata) -> Caller:
+def editing(edge: grpc.aio.Channel, editor: Metadata) -> Caller:
     """An editor's calls."""
-    return Caller(content, editor)
+    return Caller(edge, editor)
 
 
 @pytest.fixture(scope="session")

@@ -162,7 +162,7 @@ async def test_a_repeated_event_changes_nothing(
     item = await published(editing, title={"en": f"{word} {word} twice"})
     await finder.until(word, [item.id])
     await settled(editing, finder)
-    content = await Caller(editing.content).get(item.id)
+    content = await Caller(editing.channel).get(item.id)
 
     async def indexed() -> list[object]:
         return [

@@ -216,7 +216,7 @@ async def test_a_result_is_the_item_without_its_body(editing: Caller, finder: Fi
 
     found = (await finder.ask(word)).results[0].content
 
-    seen = await Caller(editing.content).get(item.id)
+    seen = await Caller(editing.channel).get(item.id)
     seen.ClearField("body")
     assert found == seen
 

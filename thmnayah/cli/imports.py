@@ -300,6 +300,8 @@ def _at(content: Content, path: str) -> object:
     """The value at a path in the form that the service stores."""
     name, _, locale = path.partition(".")
     value = getattr(content, name)
+    if name == "fields":
+        return value.get(locale)
     if locale:
         return normalize("NFC", value.get(locale, ""))
     if name in LOCALISED:

@@ -2,8 +2,9 @@
 
 A line names fields: `type`, `externalId`, `category`, `tags`, `publishedLocales`, and `slug`, `title`,
 `description` and `body` either whole (`"title": {"ar": "…", "en": "…"}`) or one locale at a time
-(`title.ar`, `title_ar`). What a line names is set, what it names with an empty value is cleared, and
-what it does not name stays as it is. Fields that only the service sets are not looked at.
+(`title.ar`, `title_ar`), and `fields`, the custom ones by name, as the API writes them. What a line
+names is set, what it names with an empty value is cleared, and what it does not name stays as it
+is. Fields that only the service sets are not looked at.
 """
 
 import csv
@@ -17,8 +18,10 @@ from typing import Any, BinaryIO, Literal
 from uuid import UUID
 
 from google.api import field_behavior_pb2
+from google.protobuf import json_format
 
 from thmnayah.content.v1.content_pb2 import Content
+from thmnayah.content.v1.values_pb2 import Value
 
 Format = Literal["jsonl", "csv"]
 
@@ -112,7 +115,7 @@ class Columns:
         """
         name = self.renamed.get(name, name)
         name = _ALIASES.get(name, name)
-        if name in (*LOCALISED, *TEXTS, *LISTS, "id"):
+        if name in (*LOCALISED, *TEXTS, *LISTS, "fields", "id"):
             return name, ""
         if match := _ONE_LOCALE.fullmatch(name):
             return match[1], match[2].replace("_", "-")
@@ -285,18 +288,29 @@ def _record(line: int, row: Mapping[str, Any], columns: Columns) -> Record | Bad
     content = Content(id=item_id, external_id=external_id or item_id)
     paths = []
     for (name, locale), value in values.items():
-        if name == "type":
-            content.type = value
-        elif name in LOCALISED:
-            getattr(content, name).update({locale: value} if locale and value else value or {})
-        elif name == "category":
-            content.category = value
-        elif name == "tags":
-            content.tags.extend(value)
-        # Without a slug the service makes one from the title, so there is none to clear.
-        if name in (*LOCALISED, "category", "tags") and (value or name != "slug"):
-            paths.append(f"{name}.{locale}" if locale else name)
+        paths += _set(content, name, locale, value)
     return Record(line, content, paths, values.get(("publishedLocales", ""), ()))
+
+
+def _set(content: Content, name: str, locale: str, value: Any) -> list[str]:
+    """Put a value into an item; returns the paths of an update that sets it."""
+    if name == "type":
+        content.type = value
+    elif name in LOCALISED:
+        getattr(content, name).update({locale: value} if locale and value else value or {})
+    elif name == "category":
+        content.category = value
+    elif name == "tags":
+        content.tags.extend(value)
+    elif name == "fields":
+        for field, held in value.items():
+            if held is not None:
+                content.fields[field].CopyFrom(held)
+        return [f"fields.{field}" for field in value]
+    # Without a slug the service makes one from the title, so there is none to clear.
+    if name in (*LOCALISED, "category", "tags") and (value or name != "slug"):
+        return [f"{name}.{locale}" if locale else name]
+    return []
 
 
 def _values(row: Mapping[str, Any], columns: Columns) -> tuple[dict[tuple[str, str], Any], list[Problem]]:
@@ -336,11 +350,30 @@ def _value(name: str, locale: str, value: Any) -> Any:
             with _naming(each):
                 texts[_text(each)] = _text(given)
         return {each: text for each, text in texts.items() if text}
+    if name == "fields":
+        return _fields(value)
     if name == "id":
         return _uuid(value)
     if name == "externalId" and type(value) is int:  # many a system counts its items
         return str(value)
     return _text(value)
+
+
+def _fields(value: Any) -> dict[str, Value | None]:
+    """Custom fields by name, None for one to clear; in CSV they are JSON in one cell."""
+    try:
+        given = json.loads(value) if isinstance(value, str) and value else value or {}
+    except ValueError:
+        raise WrongField("is not JSON") from None
+    if not isinstance(given, dict):
+        raise WrongField("must be an object")
+    held: dict[str, Value | None] = {}
+    for name, each in given.items():
+        try:
+            held[_text(name)] = None if each is None else json_format.ParseDict(each, Value())
+        except (json_format.ParseError, AttributeError, TypeError):
+            raise WrongField(f"holds no value of a field as {name}") from None
+    return held
 
 
 def _text(value: Any) -> str:
@@ -398,6 +431,7 @@ def shows(shown: Content, content: Content, locales: Iterable[str]) -> bool:
     return (
         shown.category == content.category
         and shown.tags == content.tags
+        and _fields_in(shown, locales) == _fields_in(content, locales)
         and all(
             getattr(shown, name).get(locale) == getattr(content, name).get(locale)
             for name in LOCALISED
@@ -406,10 +440,19 @@ def shows(shown: Content, content: Content, locales: Iterable[str]) -> bool:
     )
 
 
+def _fields_in(content: Content, locales: Iterable[str]) -> dict[str, object]:
+    """What each custom field holds, of a localized one in these locales alone."""
+    held = {
+        name: [value.localized.values.get(locale) for locale in locales] if value.HasField("localized") else value
+        for name, value in content.fields.items()
+    }
+    return {name: value for name, value in held.items() if not isinstance(value, list) or any(value)}
+
+
 def csv_columns(locales: Iterable[str]) -> list[str]:
     """The header of a CSV file with these locales."""
     texts = [f"{name}.{locale}" for name in LOCALISED for locale in sorted(locales)]
-    return ["externalId", "id", "type", *texts, "category", "tags", "publishedLocales"]
+    return ["externalId", "id", "type", *texts, "category", "tags", "fields", "publishedLocales"]
 
 
 def csv_cells(line: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
@@ -418,6 +461,8 @@ def csv_cells(line: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
     for column in columns:
         name, _, locale = column.partition(".")
         value = line.get(name, "")
+        if name == "fields":
+            value = json.dumps(value, ensure_ascii=False) if value else ""
         cells.append(guard(value.get(locale, "") if locale else join_list(value) if isinstance(value, list) else value))
     return cells
 
@@ -437,4 +482,5 @@ def _line(content: Content, external_id: str) -> dict[str, Any]:
         **{name: dict(sorted(getattr(content, name).items())) for name in LOCALISED},
         "category": content.category,
         "tags": list(content.tags),
+        "fields": {name: json_format.MessageToDict(value) for name, value in sorted(content.fields.items())},
     }

@@ -78,7 +78,8 @@ async def import_(
 
     Fields: externalId, type, category, tags, publishedLocales, and title, slug, description and body
     with a locale, such as title.ar or title_ar, or in JSON {"title": {"ar": "…"}}. One cell of CSV
-    holds all tags, with | or ; between them. What a line names is set, an empty value clears, and
+    holds all tags, with | or ; between them. Custom fields are JSON, {"fields": {"number": {"number": 3}}},
+    of CSV one cell of it. What a line names is set, an empty value clears, and
     what it does not name stays.
 
     A bad line is reported and does not stop the others; the exit status is then 1.

@@ -7,6 +7,7 @@ from google.protobuf.message import Message
 from libs import outbox, rpc
 from libs.db import Pool, connection, transaction
 from libs.errors import Conflict
+from libs.identity import caller
 from libs.rpc import Context
 from libs.text import nfc
 from services.content import categories, etags, filing, locales, tags
@@ -196,7 +197,7 @@ class TaxonomyService(taxonomy_pb2_grpc.TaxonomyServiceServicer):
         while changed < filing.LIMIT:
             async with transaction(self.db) as conn:
                 await categories.ensure(conn, into)  # somebody may have deleted it meanwhile
-                refiled = await filing.refile(conn, condition, values, edit)
+                refiled = await filing.refile(conn, condition, values, edit, author=caller.get().user_id)
             for content_id in refiled.published:
                 await self.caches.item_changed(content_id)
             changed += refiled.items

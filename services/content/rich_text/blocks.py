@@ -1,0 +1,189 @@
+"""The blocks of a rich text: walking them, their stored form, their limits and their words."""
+
+import itertools
+import re
+import secrets
+from collections.abc import Iterator, MutableSequence
+
+from libs import rpc, text
+from libs.errors import InvalidArgument
+from services.content.rich_text import links
+from thmnayah.content.v1.rich_text_pb2 import Block, RichText, Span
+
+# The edge reads JSON up to 100 levels deep, and a list in a list is five of them.
+DEEPEST = 16
+MOST_BLOCKS = 5000
+LONGEST_TEXT = 200_000
+
+# The spans of a text that is written at once: in a block, or in a cell.
+Spans = MutableSequence[Span]
+
+
+def children(block: Block) -> list[tuple[str, MutableSequence[Block]]]:
+    """The lists of blocks that stand in a block, each with its path from there."""
+    kind = block.WhichOneof("kind")
+    if kind == "list":
+        return [(f"list.items[{number}].blocks", item.blocks) for number, item in enumerate(block.list.items)]
+    return [("quote.blocks", block.quote.blocks)] if kind == "quote" else []
+
+
+def lines(block: Block) -> list[Spans]:
+    """The spans of a block, for each of its lines of text: one, one for each cell, or none."""
+    match block.WhichOneof("kind"):
+        case "paragraph":
+            return [block.paragraph.spans]
+        case "heading":
+            return [block.heading.spans]
+        case "table":
+            return [cell.spans for row in block.table.rows for cell in row.cells]
+    return []
+
+
+def walk(blocks: MutableSequence[Block], path: str = "blocks", depth: int = 1) -> Iterator[tuple[str, int, Block]]:
+    """Every block, in reading order, with its path and how deep it stands, from 1.
+
+    Nothing deeper than one block below the limit is entered.
+    """
+    for number, block in enumerate(blocks):
+        here = f"{path}[{number}]"
+        yield here, depth, block
+        if depth <= DEEPEST:
+            for name, inner in children(block):
+                yield from walk(inner, f"{here}.{name}", depth + 1)
+
+
+def normalize(rich_text: RichText, *, locale: str = "") -> None:
+    """Give the text its stored form: NFC, spans that differ, and an id, a direction and a provider for each block.
+
+    Args:
+        locale: the language of the text, for blocks without a letter that has a direction.
+    """
+    taken = {block.id for _, _, block in walk(rich_text.blocks)}
+    for _, _, block in walk(rich_text.blocks):
+        for spans in lines(block):
+            _merge(spans)
+        match block.WhichOneof("kind"):
+            case "image":
+                block.image.alt = text.nfc(block.image.alt)
+                block.image.caption = text.nfc(block.image.caption)
+            case "code":
+                block.code.text = text.nfc(_unix(block.code.text))
+            case "embed":
+                block.embed.provider = block.embed.provider or links.host(block.embed.url)
+        if not block.id:
+            block.id = new_id(taken)
+        if not block.dir:
+            block.dir = _direction(block, block.lang or locale)
+
+
+def new_id(taken: set[str]) -> str:
+    """An id that is not taken, and now is."""
+    while (made := "b" + secrets.token_hex(6)) in taken:
+        pass
+    taken.add(made)
+    return made
+
+
+def check(rich_text: RichText, field: str) -> None:
+    """Check what no rule of the contract can say of one field.
+
+    Args:
+        field: where the text stands in the request.
+
+    Raises:
+        InvalidArgument: naming each block that breaks a limit, and the limit.
+    """
+    violations: dict[str, str] = {}
+    seen: set[str] = set()
+    count = length = 0
+    for path, depth, block in walk(rich_text.blocks):
+        here = f"{field}.{path}"
+        count += 1
+        length += sum(map(len, _texts(block)))
+        if depth > DEEPEST:
+            raise InvalidArgument({here: f"stands deeper than {DEEPEST} blocks in one another, which is the limit"})
+        if block.id and block.id in seen:
+            violations[f"{here}.id"] = "another block of the text has this id"
+        seen.add(block.id)
+        if len({len(row.cells) for row in block.table.rows}) > 1:
+            violations[f"{here}.table.rows"] = "must all have as many cells as the first"
+    if count > MOST_BLOCKS:
+        violations[f"{field}.blocks"] = f"hold {count} blocks, those in others included; the limit is {MOST_BLOCKS}"
+    if length > LONGEST_TEXT:
+        violations[field] = f"holds {length} code points of text; the limit is {LONGEST_TEXT}"
+    if violations:
+        raise InvalidArgument(violations)
+
+
+def check_parsed(rich_text: RichText, field: str) -> None:
+    """Check a text that was made of another form against every rule of the contract.
+
+    Raises:
+        InvalidArgument: for the field that held the other form, naming a block and what is wrong with it.
+    """
+    try:
+        check(rich_text, "richText")
+        rpc.validate(rich_text)
+    except InvalidArgument as invalid:
+        path, description = next(iter(invalid.violations.items()))
+        raise InvalidArgument({field: f"{path.removeprefix('richText.')} {description}"}) from None
+
+
+def plain_text(rich_text: RichText) -> str:
+    """The words of a text, a line for each block or row, for search and for counting."""
+    return "\n".join(filter(None, (own_text(block) for _, _, block in walk(rich_text.blocks))))
+
+
+def own_text(block: Block) -> str:
+    """The words of a block without those of the blocks in it; cells are parted by tabs."""
+    if block.HasField("table"):
+        return "\n".join("\t".join(map(_joined, (cell.spans for cell in row.cells))) for row in block.table.rows)
+    return "\n".join(filter(None, _texts(block)))
+
+
+def is_uuid(value: str) -> bool:
+    return re.fullmatch("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", value) is not None
+
+
+def _joined(spans: Spans) -> str:
+    return "".join(span.text for span in spans)
+
+
+def _texts(block: Block) -> list[str]:
+    match block.WhichOneof("kind"):
+        case "image":
+            return [block.image.alt, block.image.caption]
+        case "code":
+            return [block.code.text]
+    return [_joined(spans) for spans in lines(block)]
+
+
+def _merge(spans: Spans) -> None:
+    """Join neighbours that look alike, and drop those without text."""
+    merged: list[Span] = []
+    for look, alike in itertools.groupby((span for span in spans if span.text), key=_look):
+        span = Span.FromString(look)
+        words = _unix("".join(each.text for each in alike))
+        span.text = text.nfc(words.replace("\n", " ") if span.code else words)
+        merged.append(span)
+    del spans[:]
+    spans.extend(merged)
+
+
+def _look(span: Span) -> bytes:
+    """Everything of a span but its words."""
+    look = Span()
+    look.CopyFrom(span)
+    look.ClearField("text")
+    return look.SerializeToString(deterministic=True)
+
+
+def _unix(words: str) -> str:
+    return re.sub("\r\n?|[\x85\u2028\u2029]", "\n", words)
+
+
+def _direction(block: Block, locale: str) -> "Block.Direction.ValueType":
+    if block.WhichOneof("kind") in ("code", "embed"):
+        return Block.LTR
+    words = (own_text(inner) for _, _, inner in walk([block]))
+    return Block.RTL if text.direction(words, locale) == "rtl" else Block.LTR
