@@ -431,7 +431,7 @@ def _lua() -> str:
                 fields = ", ".join(f"[{json.dumps(name)}] = true" for name in sorted(names))
                 bound.append(
                     f"  {{method = {json.dumps(rule.verb)}, pattern = {json.dumps(_lua_pattern(rule.path))},"
-                    f" fields = {{{fields}}}, body = {json.dumps(rule.body)}}},"
+                    f" fields = {{{fields}}}, body = {json.dumps(_camel(rule.body))}}},"
                 )
     errors = [
         f'  ["{status}"] = {{code = {code}, reason = {json.dumps(reason)}, en = {json.dumps(english)},'
