@@ -12,7 +12,14 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from thmnayah.api.v1 import annotations_pb2 as thmnayah_annotations
 from thmnayah.auth.v1 import auth_pb2
-from thmnayah.content.v1 import content_pb2, revisions_pb2, rich_text_pb2, types_pb2, workflow_pb2
+from thmnayah.content.v1 import (
+    content_pb2,
+    revisions_pb2,
+    rich_text_pb2,
+    taxonomy_pb2,
+    types_pb2,
+    workflow_pb2,
+)
 from thmnayah.gateway.v1 import gateway_pb2
 from thmnayah.search.v1 import search_pb2
 
@@ -23,6 +30,7 @@ _FILES = (
     revisions_pb2,
     rich_text_pb2,
     types_pb2,
+    taxonomy_pb2,
     gateway_pb2,
     search_pb2,
 )

@@ -31,6 +31,8 @@ class Field:
 
     column: str
     kind: Literal["text", "list", "time"] = "text"
+    has: str = "{value} = ANY({column})"
+    """Of a list, when it has a value."""
 
 
 class _Reader:
@@ -123,7 +125,7 @@ class _Reader:
             if sign not in (":", "=", "!="):
                 raise _bad(f"cannot order {name}, which is a list")
             self.parameters.append(value)
-            has = f"${len(self.parameters)} = ANY({field.column})"
+            has = field.has.format(value=f"${len(self.parameters)}", column=field.column)
             return f"NOT {has}" if sign == "!=" else has
         parameter: object = value
         if field.kind == "time":

@@ -7,7 +7,7 @@ other. `relay` sends what is committed, oldest first; NATS drops what it already
 import asyncio
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -83,6 +83,21 @@ async def add(conn: Connection, event: Message, *, about: str) -> None:
     """Store an event to be sent once the transaction of `conn` commits; see `row`."""
     await conn.execute(
         "INSERT INTO outbox (id, subject, headers, payload) VALUES ($1, $2, $3, $4)", *row(event, about=about)
+    )
+
+
+async def add_all(conn: Connection, events: Iterable[tuple[Message, str]]) -> None:
+    """Store events, each with the id of what it is about, in this order and in one statement; see `add`."""
+    rows = [row(event, about=about) for event, about in events]
+    await conn.execute(
+        """
+        INSERT INTO outbox (id, subject, headers, payload)
+        SELECT id, subject, headers, payload
+        FROM unnest($1::uuid[], $2::text[], $3::jsonb[], $4::bytea[])
+             WITH ORDINALITY AS event (id, subject, headers, payload, number)
+        ORDER BY number
+        """,
+        *([each[column] for each in rows] for column in range(4)),
     )
 
 

@@ -18,6 +18,7 @@ from thmnayah.auth.v1.auth_pb2 import CreateUserRequest, LoginRequest
 from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceStub
 from thmnayah.content.v1.content_pb2_grpc import ContentServiceStub
 from thmnayah.content.v1.rich_text_pb2_grpc import RichTextServiceStub
+from thmnayah.content.v1.taxonomy_pb2_grpc import TaxonomyServiceStub
 from thmnayah.content.v1.workflow_pb2_grpc import WorkflowServiceStub
 from thmnayah.search.v1.search_pb2_grpc import SearchServiceStub
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:  # the typed faces of the stubs exist for the type checker alo
     from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceAsyncStub
     from thmnayah.content.v1.content_pb2_grpc import ContentServiceAsyncStub
     from thmnayah.content.v1.rich_text_pb2_grpc import RichTextServiceAsyncStub
+    from thmnayah.content.v1.taxonomy_pb2_grpc import TaxonomyServiceAsyncStub
     from thmnayah.content.v1.workflow_pb2_grpc import WorkflowServiceAsyncStub
     from thmnayah.search.v1.search_pb2_grpc import SearchServiceAsyncStub
 
@@ -36,11 +38,11 @@ if TYPE_CHECKING:  # the typed faces of the stubs exist for the type checker alo
     ContentStub = ContentServiceAsyncStub
     RichTextStub = RichTextServiceAsyncStub
     SearchStub = SearchServiceAsyncStub
+    TaxonomyStub = TaxonomyServiceAsyncStub
     WorkflowStub = WorkflowServiceAsyncStub
 else:
     AuthStub, ContentStub, SearchStub = AuthServiceStub, ContentServiceStub, SearchServiceStub
-    WorkflowStub = WorkflowServiceStub
-    RichTextStub = RichTextServiceStub
+    RichTextStub, TaxonomyStub, WorkflowStub = RichTextServiceStub, TaxonomyServiceStub, WorkflowServiceStub
 
 T = TypeVar("T")
 Metadata = tuple[tuple[str, str], ...]
@@ -91,6 +93,11 @@ def auth(edge: grpc.aio.Channel) -> AuthStub:
 @pytest.fixture(scope="session")
 def content(edge: grpc.aio.Channel) -> ContentStub:
     return ContentServiceStub(edge)
+
+
+@pytest.fixture(scope="session")
+def taxonomy(edge: grpc.aio.Channel) -> TaxonomyStub:
+    return TaxonomyServiceStub(edge)
 
 
 @pytest.fixture(scope="session")

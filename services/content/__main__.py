@@ -13,23 +13,22 @@ from libs import cache, config, db, events, identity, outbox, rpc, telemetry
 from libs.db import Pool
 from libs.errors import Failure
 from services.content import contents, schedules
+from services.content.caches import Caches
+from services.content.locales import Locales
 from services.content.rich_text.service import RichTextService
-from services.content.service import ContentService, Readers, RevisionService, WorkflowService
+from services.content.service import ContentService, RevisionService, WorkflowService
+from services.content.taxonomy_service import TaxonomyService
 from services.content.type_service import ContentTypeService
 from thmnayah.content.v1 import (
     content_pb2_grpc,
     revisions_pb2_grpc,
     rich_text_pb2_grpc,
+    taxonomy_pb2_grpc,
     types_pb2_grpc,
     workflow_pb2_grpc,
 )
-from thmnayah.content.v1.content_pb2 import Content, ListContentsResponse
-from thmnayah.content.v1.types_pb2 import ContentType
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-CHANGED = ("content.published", "content.unpublished", "content.deleted")
-TYPE_CHANGED = ("contentType.created", "contentType.updated", "contentType.deleted")
-TYPE_CACHE_BYTES = 8 * 1024 * 1024  # some hundred types of a hundred fields
 PURGE_SECONDS = 3600
 
 _log = structlog.get_logger(__name__)
@@ -48,15 +47,14 @@ async def serve(settings: Settings) -> None:
     pool = await db.connect(settings.database_url.get_secret_value(), service="content", size=settings.pool_size)
     nats = NatsClient()
     redis = cache.connect(settings.redis_url.get_secret_value())
-    published = cache.Cache("content", redis, nats, parse=Content.FromString, size_bytes=settings.cache_bytes)
-    lists = cache.Local("lists", nats, parse=ListContentsResponse.FromString, size_bytes=settings.list_cache_bytes)
-    readers = Readers(published, lists)
-    types = cache.Local("types", nats, parse=ContentType.FromString, size_bytes=TYPE_CACHE_BYTES)
+    caches = Caches.make(redis, nats, cache_bytes=settings.cache_bytes, list_cache_bytes=settings.list_cache_bytes)
+    locales = Locales(pool, caches.locales)
 
     def register(server: grpc.aio.Server) -> None:
-        content_pb2_grpc.add_ContentServiceServicer_to_server(ContentService(pool, readers, types), server)
-        types_pb2_grpc.add_ContentTypeServiceServicer_to_server(ContentTypeService(pool, types), server)
-        workflow_pb2_grpc.add_WorkflowServiceServicer_to_server(WorkflowService(pool, readers), server)
+        content_pb2_grpc.add_ContentServiceServicer_to_server(ContentService(pool, caches, locales), server)
+        types_pb2_grpc.add_ContentTypeServiceServicer_to_server(ContentTypeService(pool, caches), server)
+        taxonomy_pb2_grpc.add_TaxonomyServiceServicer_to_server(TaxonomyService(pool, caches, locales), server)
+        workflow_pb2_grpc.add_WorkflowServiceServicer_to_server(WorkflowService(pool, caches), server)
         revisions_pb2_grpc.add_RevisionServiceServicer_to_server(RevisionService(pool), server)
         rich_text_pb2_grpc.add_RichTextServiceServicer_to_server(RichTextService(), server)
 
@@ -70,10 +68,8 @@ async def serve(settings: Settings) -> None:
             tasks=[
                 lambda: events.stay_connected(nats, settings.nats_url.get_secret_value(), service="content"),
                 lambda: outbox.relay(pool, nats, stream="content", replicas=settings.stream_replicas),
-                lambda: published.follow(CHANGED),
-                lambda: lists.follow(CHANGED),
-                lambda: types.follow(TYPE_CHANGED),
-                lambda: schedules.run(pool, readers.changed),
+                *caches.followers(),
+                lambda: schedules.run(pool, caches.item_changed),
                 lambda: _purge(pool, settings.revision_days),
             ],
         )

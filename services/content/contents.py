@@ -1,7 +1,7 @@
 """Items of content: the draft that editors work on, and what is published of it."""
 
-import re
 import uuid
+import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,8 +12,8 @@ from google.protobuf.message import Message
 
 from libs import filters, outbox, paging, text
 from libs.db import Connection
-from libs.errors import AlreadyExists, Conflict, InvalidArgument, NotFound
-from services.content import fields, stages, types, unique_values
+from libs.errors import AlreadyExists, InvalidArgument, NotFound
+from services.content import categories, etags, fields, locales, stages, types, unique_values
 from services.content.stages import Row, timestamp
 from thmnayah.content.v1.content_pb2 import (
     Content,
@@ -35,15 +35,27 @@ _COLUMNS = (
     " changes, stale, revision, schedules, version, create_time, update_time, publish_time, created_by,"
     " delete_time, expire_time"
 )
+# Rows as `draft` takes them, with the transaction's time as `moment`.
+SELECT = f"""
+    SELECT {_COLUMNS}, now() AS moment,
+           (SELECT definition::text FROM content_types WHERE content_types.id = contents.type) AS definition
+    FROM contents
+"""
 TRASH_DAYS = 30
 PURGE_ROWS = 1000
-_VERSION = re.compile("[1-9][0-9]{0,9}")
 # In the history, a program's save takes the place of the one before when that is no older.
 AUTOSAVE_SECONDS = 600
 
+_CATEGORY_PATH = filters.Field(
+    "(SELECT path FROM categories WHERE id = category)",
+    "list",
+    has="category IN (SELECT id FROM categories WHERE path @> ARRAY[{value}::text])",
+)
 _FIELDS = {
     "type": filters.Field("type"),
     "category": filters.Field("category"),
+    "category_path": _CATEGORY_PATH,
+    "categoryPath": _CATEGORY_PATH,
     "tags": filters.Field("tags", "list"),
     "external_id": filters.Field("external_id"),
     "externalId": filters.Field("external_id"),
@@ -92,6 +104,8 @@ def normalize(content: Content) -> bool:
 async def create(conn: Connection, content: Content, kind: ContentType, *, created_by: str) -> Content:
     """Store a new draft, whose texts are in normal form, with its slugs, revision and event, in one statement.
 
+    The same statement makes its category where there is none.
+
     Args:
         kind: its type; one that changed meanwhile is read again.
     """
@@ -127,13 +141,15 @@ async def create(conn: Connection, content: Content, kind: ContentType, *, creat
         "delete_time": None,
         "expire_time": None,
     }
+    roots = categories.roots(content.category, moment)
+    root = next(roots, None)
     while True:
         row["slug"] = {locale: of_locale[0] for locale, of_locale in choices.items()}
         row["changes"] = dict.fromkeys(_held_paths(row), 1)
         created = fields.show(_stored(row), kind)
         try:
             outcome = await conn.execute(
-                _CREATE,
+                _CREATE if root is None else _CREATE_FILED,
                 *(row[name] for name in ("id", "type", "created_by", *LOCALISED, *UNLOCALISED, "fields")),
                 *(row[name] for name in ("version", "create_time", "changes")),
                 list(choices),
@@ -142,10 +158,14 @@ async def create(conn: Connection, content: Content, kind: ContentType, *, creat
                 *outbox.row(ContentCreated(content=created), about=content_id),
                 kind.update_time.ToDatetime(UTC) if kind.id else None,
                 unique_values.fields(kind),
+                *categories.root_parameters(root),
             )
         except asyncpg.UniqueViolationError as error:
             if error.constraint_name == "slugs_pkey":
                 await _pass_over(conn, content.type, choices)
+                continue
+            if error.constraint_name == "category_slugs_pkey":
+                root = next(roots)
                 continue
             taken = await unique_values.taken(conn, kind, values["fields"])
             raise taken or _external_id_taken(content.external_id) from None
@@ -155,10 +175,10 @@ async def create(conn: Connection, content: Content, kind: ContentType, *, creat
 
 
 # Of a type that is not as it was when the values were checked, it makes nothing.
-_CREATE = f"""
+_CREATE_IN = f"""
     WITH checked AS (
         SELECT WHERE (SELECT update_time FROM content_types WHERE id = $2) IS NOT DISTINCT FROM $22::timestamptz
-    ), claimed AS (
+    ), {{category}} claimed AS (
         INSERT INTO slugs (type, locale, slug, content_id)
         SELECT $2, locale, slug, $1 FROM checked, unnest($15::text[], $16::text[]) AS wanted (locale, slug)
     ), claimed_values AS (
@@ -177,6 +197,8 @@ _CREATE = f"""
            $10::text, $11::jsonb, $12::integer, $13::timestamptz, $13::timestamptz, $14::jsonb
     FROM checked
 """
+_CREATE = _CREATE_IN.format(category="")
+_CREATE_FILED = _CREATE_IN.format(category=categories.make_root(24, source="FROM checked"))
 
 
 async def get_draft(conn: Connection, content_id: str) -> Content:
@@ -193,19 +215,31 @@ async def get_published(conn: Connection, content_id: str) -> Content:
 
 
 async def list_page(
-    conn: Connection, *, drafts: bool, deleted: bool, filter: str, order_by: str, page_size: int, page_token: str
+    conn: Connection,
+    *,
+    drafts: bool,
+    deleted: bool,
+    filter: str,
+    chain: Sequence[str],
+    order_by: str,
+    page_size: int,
+    page_token: str,
 ) -> ListContentsResponse:
     """A page of items, their fields as they are stored (see `fields.show`), and the token of the next one.
 
     Args:
         deleted: those in the trash; drafts alone can be.
+        chain: the items are in one of these locales, unless there are none.
     """
     column, descending = _order(order_by)
-    question = ("contents", drafts, deleted, filter, column, descending)
+    question = ("contents", drafts, deleted, filter, tuple(chain), column, descending)
     parameters: list[object] = []
     conditions = [filters.compile_filter(filter, _DRAFT_FIELDS if drafts else _FIELDS, parameters)]
     if drafts:
         conditions.append("expire_time > now()" if deleted else "delete_time IS NULL")
+    if chain:
+        parameters.append(list(chain))
+        conditions.append(f"{'title ?|' if drafts else 'locales &&'} ${len(parameters)}::text[]")
     after = paging.keys(page_token, question, (str, str))
     if after is not None:
         parameters += _position(after)
@@ -238,6 +272,26 @@ async def list_page(
     return response
 
 
+def resolve(content: Content, chain: Sequence[str]) -> None:
+    """Leave of each text and localized field, under the first locale of the chain, what the first has that has any.
+
+    Raises:
+        NotFound: the item is in none of them.
+    """
+    for field in LOCALISED:
+        texts = getattr(content, field)
+        found = next(((locale, texts[locale]) for locale in chain if texts.get(locale)), None)
+        texts.clear()
+        if found is not None:
+            content.resolved_locales[field], texts[chain[0]] = found
+    if not content.title:
+        raise not_found(content.id)
+    for name, locale in fields.resolve(content, chain).items():
+        content.resolved_locales[f"fields.{name}"] = locale
+    # The fallback of a locale may change while the item stays as it is.
+    content.etag = f'{content.etag[:-1]}.{zlib.crc32(" ".join(chain).encode()):08x}"'
+
+
 async def update(
     conn: Connection,
     content: Content,
@@ -262,13 +316,13 @@ async def update(
     await _check_locales(conn, content)
     row = await read(conn, content.id, lock=True)
     if not merge:
-        check_etag(etag, row["version"])
+        etags.check(etag, row["version"])
     kind = type_of(row)
     before = _values(row)
     after = await _edited(conn, kind, before, content, paths)
     touched = _changed_paths(before, after)
     if merge:
-        check_etag(etag, row["version"], since=max((row["changes"].get(path, 0) for path in touched), default=0))
+        etags.check(etag, row["version"], since=max((row["changes"].get(path, 0) for path in touched), default=0))
     _check_titles(after, given=after["slug"].keys() - before["slug"].keys())
     _check_not_archived(row, touched)
     if after["slug"] != before["slug"] or after["title"].keys() != before["title"].keys():
@@ -278,26 +332,33 @@ async def update(
         return None
     if after["fields"] != before["fields"]:
         await unique_values.claim(conn, content.id, kind, after["fields"])
-    version = row["version"] + 1
-    changes = {**row["changes"], **dict.fromkeys(touched, version)}
+    if after["category"] != before["category"]:
+        await categories.ensure(conn, after["category"] or "")
     columns = {column: after[column] for column in after if after[column] != before[column]}
-    columns |= {
-        "changes": changes,
-        "stale": _stale(after, changes),
-        "reviews": _still_under_review(row["reviews"], touched),
-        "revision": version,
-        "update_time": row["moment"],
-    }
+    columns |= entailed(row, after, touched)
     try:
         return await store(
             conn,
             row,
             columns,
             events=[lambda changed: ContentUpdated(content=changed)],
-            revision=Revision(number=version, author=author, note=note, autosave=autosave),
+            revision=Revision(number=columns["revision"], author=author, note=note, autosave=autosave),
         )
     except asyncpg.UniqueViolationError:
         raise _external_id_taken(after["external_id"]) from None
+
+
+def entailed(row: Row, values: Row, touched: Sequence[str]) -> dict[str, Any]:
+    """The columns that a change of a draft's values at these paths writes beside them."""
+    version = row["version"] + 1
+    changes = {**row["changes"], **dict.fromkeys(touched, version)}
+    return {
+        "changes": changes,
+        "stale": _stale(values, changes),
+        "reviews": _still_under_review(row["reviews"], touched),
+        "revision": version,
+        "update_time": row["moment"],
+    }
 
 
 async def _edited(
@@ -377,7 +438,7 @@ async def store(
 async def delete(conn: Connection, content_id: str, *, etag: str) -> Content:
     """Take an item from everyone, into the trash; its external id and its slugs are free again."""
     row = await read(conn, content_id, lock=True)
-    check_etag(etag, row["version"])
+    etags.check(etag, row["version"])
     await conn.execute("DELETE FROM publications WHERE id = $1", content_id)
     await conn.execute("DELETE FROM slugs WHERE content_id = $1", content_id)
     await unique_values.release(conn, content_id)
@@ -404,6 +465,7 @@ async def undelete(conn: Connection, content_id: str) -> Content:
     columns: dict[str, Any] = {"delete_time": None, "expire_time": None}
     columns["slug"] = await _claim_slugs(conn, content_id, row["type"], row["slug"], row["title"], insist=False)
     await unique_values.claim(conn, content_id, type_of(row), row["fields"])
+    await categories.ensure(conn, row["category"] or "")  # it may have been deleted meanwhile
     try:
         return await store(conn, row, columns, events=[lambda content: ContentUndeleted(content=content)])
     except asyncpg.UniqueViolationError:
@@ -438,30 +500,6 @@ async def purge(conn: Connection, *, revision_days: int) -> int:
     return gone
 
 
-def check_etag(etag: str, version: int, *, since: int | None = None) -> None:
-    """Check the version that a change is based on.
-
-    Args:
-        etag: one, or several joined by commas, as in `If-Match`; "" and "*" hold for every version.
-        since: the version from which on what changes is as it is now; without it, `version` alone will do.
-
-    Raises:
-        Conflict: none was read from this version.
-    """
-    versions = {each.strip().strip('"').removesuffix("-published") for each in etag.split(",")}
-    if etag == "" or "*" in versions:
-        return
-    oldest = version if since is None else since
-    if any(_VERSION.fullmatch(each) and oldest <= int(each) <= version for each in versions):
-        return
-    raise Conflict(
-        "ETAG_MISMATCH",
-        "the item changed since it was read; read it again",
-        "تغيّر العنصر منذ قراءته؛ اقرأه من جديد",
-        metadata={"etag": f'"{version}"'},
-    )
-
-
 async def read(conn: Connection, content_id: str, *, lock: bool = False, deleted: bool = False) -> Row:
     """The row of an item, with the transaction's time as `moment`.
 
@@ -474,9 +512,7 @@ async def read(conn: Connection, content_id: str, *, lock: bool = False, deleted
     """
     row = await conn.fetchrow(
         f"""
-        SELECT {_COLUMNS}, now() AS moment,
-               (SELECT definition::text FROM content_types WHERE content_types.id = contents.type) AS definition
-        FROM contents
+        {SELECT}
         WHERE id = $1 AND {"expire_time > now()" if deleted else "delete_time IS NULL"}
         {"FOR UPDATE" if lock else ""}
         """,
@@ -595,8 +631,8 @@ def _stale(values: Row, changes: Mapping[str, int]) -> list[str]:
     found = set()
     held = {field: values[field] for field in ("title", "description", "body")}
     held |= {f"fields.{each}": of_field.keys() - {""} for each, of_field in values["fields"].items()}
-    for field, locales in held.items():
-        versions = {locale: changes.get(f"{field}.{locale}", 0) for locale in locales}
+    for field, held_in in held.items():
+        versions = {locale: changes.get(f"{field}.{locale}", 0) for locale in held_in}
         newest = max(versions.values(), default=0)
         found |= {locale for locale, version in versions.items() if version < newest}
     return sorted(found)
@@ -747,10 +783,6 @@ async def _claim_slugs(
     return claimed
 
 
-# Locales are added to the table and never taken out, so one that was seen there is known for good.
-_known_locales: set[str] = set()
-
-
 async def _check_references(conn: Connection, findings: fields.Findings) -> None:
     """Raises: InvalidArgument for a value that refers to no item, or to one of a type that it may not."""
     if not findings.references:
@@ -771,13 +803,7 @@ async def _check_references(conn: Connection, findings: fields.Findings) -> None
 async def _check_locales(conn: Connection, content: Content) -> None:
     used = fields.used_locales(content.fields)
     used |= {locale: field for field in reversed(LOCALISED) for locale in getattr(content, field)}
-    if not used.keys() <= _known_locales:
-        _known_locales.update(await conn.fetchval("SELECT array_agg(code) FROM locales") or ())
-    unknown = used.keys() - _known_locales
-    if unknown:
-        raise InvalidArgument(
-            {f"content.{used[locale]}.{locale}": "is not a locale of this installation" for locale in sorted(unknown)}
-        )
+    await locales.check(conn, {locale: f"content.{field}.{locale}" for locale, field in used.items()})
 
 
 def _order(order_by: str) -> tuple[str, bool]:

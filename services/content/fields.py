@@ -130,6 +130,25 @@ def show(content: Content, kind: ContentType) -> Content:
     return content
 
 
+def resolve(content: Content, chain: Sequence[str]) -> dict[str, str]:
+    """Leave of each localized field, under the first locale of the chain, the value of the first that has one.
+
+    Returns:
+        For each field that has one, the locale that its value is in.
+    """
+    found = {}
+    for name, value in list(content.fields.items()):
+        if value.WhichOneof("kind") != "localized":
+            continue
+        values = value.localized.values
+        locale = next((each for each in chain if each in values), None)
+        del content.fields[name]
+        if locale is not None:
+            content.fields[name].localized.values[chain[0]].CopyFrom(values[locale])
+            found[name] = locale
+    return found
+
+
 def publish(kind: ContentType, held: Held, shown: Content, locales: Iterable[str]) -> dict[str, str]:
     """Make what readers see of the fields, as it is stored, what editors see in these locales.
 

@@ -145,12 +145,12 @@ async def _show(conn: Connection, row: Row, content: Content) -> None:
     await conn.execute(
         """
         INSERT INTO publications
-            (id, type, category, tags, external_id, version, create_time, update_time, publish_time, content)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+            (id, type, category, tags, external_id, version, create_time, update_time, publish_time, locales, content)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
         ON CONFLICT (id) DO UPDATE
         SET category = excluded.category, tags = excluded.tags, external_id = excluded.external_id,
             version = excluded.version, update_time = excluded.update_time,
-            publish_time = excluded.publish_time, content = excluded.content
+            publish_time = excluded.publish_time, locales = excluded.locales, content = excluded.content
         """,
         row["id"],
         row["type"],
@@ -161,6 +161,7 @@ async def _show(conn: Connection, row: Row, content: Content) -> None:
         row["create_time"],
         row["moment"],
         row["publish_time"],
+        sorted(content.locales),
         content.SerializeToString(deterministic=True),
     )
 

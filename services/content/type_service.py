@@ -4,11 +4,11 @@ import json
 
 from google.api.httpbody_pb2 import HttpBody
 
-from libs import outbox, rpc
-from libs.cache import Local
+from libs import outbox
 from libs.db import Pool, connection, transaction
 from libs.rpc import Context
-from services.content import contents, schemas, types
+from services.content import etags, schemas, types
+from services.content.caches import Caches
 from thmnayah.content.v1 import types_pb2, types_pb2_grpc
 from thmnayah.content.v1.types_pb2 import ContentType
 
@@ -16,23 +16,20 @@ from thmnayah.content.v1.types_pb2 import ContentType
 class ContentTypeService(types_pb2_grpc.ContentTypeServiceServicer):
     """The servicer of thmnayah.content.v1.ContentTypeService, where each RPC is described."""
 
-    def __init__(self, db: Pool, types: Local[ContentType]) -> None:
-        """Args:
-        types: those that this process remembers, by their ids.
-        """
+    def __init__(self, db: Pool, caches: Caches) -> None:
         self.db = db
-        self.types = types
+        self.caches = caches
 
     async def CreateContentType(self, request: types_pb2.CreateContentTypeRequest, context: Context) -> ContentType:
         async with transaction(self.db) as conn:
             kind = await types.create(conn, request.content_type)
             await outbox.add(conn, types_pb2.ContentTypeCreated(content_type=kind), about=kind.id)
-        await self.types.changed(kind.id)
-        return await _tagged(kind, context)
+        await self.caches.types.changed(kind.id)
+        return await etags.tagged(kind, context)
 
     async def GetContentType(self, request: types_pb2.GetContentTypeRequest, context: Context) -> ContentType:
         async with connection(self.db) as conn:
-            return await _tagged(await types.get(conn, request.id), context)
+            return await etags.tagged(await types.get(conn, request.id), context)
 
     async def ListContentTypes(
         self, request: types_pb2.ListContentTypesRequest, context: Context
@@ -44,10 +41,10 @@ class ContentTypeService(types_pb2_grpc.ContentTypeServiceServicer):
         given = request.content_type
         async with transaction(self.db) as conn:
             current = await types.get(conn, given.id, lock=not request.validate_only)
-            contents.check_etag(given.etag or rpc.request_header("if-match"), current.version)
+            etags.check(etags.given(given.etag), current.version)
             kind = await types.changed(conn, current, given, paths=request.update_mask.paths)
             if kind == current:
-                return await _tagged(current, context)
+                return await etags.tagged(current, context)
             if kind.fields != current.fields and not request.validate_only:
                 await types.hold_items(conn)
             breaks = await types.breakages(conn, current, kind)
@@ -57,17 +54,17 @@ class ContentTypeService(types_pb2_grpc.ContentTypeServiceServicer):
                 kind = await types.store(conn, current, kind)
                 await outbox.add(conn, types_pb2.ContentTypeUpdated(content_type=kind), about=kind.id)
         if not request.validate_only:
-            await self.types.changed(kind.id)
+            await self.caches.types.changed(kind.id)
         kind.breaks.extend(breaks)
-        return await _tagged(kind, context)
+        return await etags.tagged(kind, context)
 
     async def DeleteContentType(self, request: types_pb2.DeleteContentTypeRequest, context: Context) -> ContentType:
         async with transaction(self.db) as conn:
             kind = await types.get(conn, request.id, lock=True)
-            contents.check_etag(request.etag or rpc.request_header("if-match"), kind.version)
+            etags.check(etags.given(request.etag), kind.version)
             await types.delete(conn, kind)
             await outbox.add(conn, types_pb2.ContentTypeDeleted(content_type=kind), about=kind.id)
-        await self.types.changed(kind.id)
+        await self.caches.types.changed(kind.id)
         return kind
 
     async def GetContentTypeSchema(self, request: types_pb2.GetContentTypeSchemaRequest, context: Context) -> HttpBody:
@@ -75,9 +72,3 @@ class ContentTypeService(types_pb2_grpc.ContentTypeServiceServicer):
             kind = await types.get(conn, request.id)
         described = json.dumps(schemas.schema(kind), ensure_ascii=False)
         return HttpBody(content_type="application/schema+json", data=described.encode())
-
-
-async def _tagged(kind: ContentType, context: Context) -> ContentType:
-    """The type, with its etag as a header: Envoy makes it REST's `ETag`."""
-    await context.send_initial_metadata((("etag", kind.etag),))
-    return kind

@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from libs import paging, patterns, text
 from libs.db import Connection, Record, fetch_one
 from libs.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
-from services.content import fields, unique_values
+from services.content import fields, locales, unique_values
 from thmnayah.content.v1.types_pb2 import (
     ContentType,
     Field,
@@ -325,11 +325,11 @@ async def _check(conn: Connection, kind: ContentType) -> None:
     violations = dict(_check_fields(kind.fields, "contentType.fields", depth=0))
     if _count(kind.fields) > MAX_FIELDS:
         violations["contentType.fields"] = f"must be at most {MAX_FIELDS}, with those inside groups"
-    known = set(await conn.fetchval("SELECT array_agg(code) FROM locales"))
-    for number, locale in enumerate(kind.workflow.required_locales):
-        if locale not in known:
-            at = f"contentType.workflow.requiredLocales[{number}]"
-            violations[at] = "is not a locale of this installation"
+    required = {
+        locale: f"contentType.workflow.requiredLocales[{number}]"
+        for number, locale in enumerate(kind.workflow.required_locales)
+    }
+    violations |= await locales.unknown(conn, required)
     if violations:
         raise InvalidArgument(violations)
 

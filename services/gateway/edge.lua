@@ -16,9 +16,8 @@ local function misplaced(method, path)
       for pair in query:gmatch("[^&]+") do
         local name = decode(pair:match("^[^=]*"))
         if rule.fields[name] then return name, "path" end
-        for _, body in ipairs(rule.bodies) do
-          if body == "*" or name:match("^" .. body .. "%f[^%w_]") then return name, "body" end
-        end
+        local camel = name:gsub("_(%w)", string.upper)
+        if rule.body == "*" or (rule.body ~= "" and camel:match("^" .. rule.body .. "%f[^%w_]")) then return name, "body" end
       end
     end
   end

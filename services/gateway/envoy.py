@@ -429,10 +429,9 @@ def _lua() -> str:
             names = {name for field in re.findall(r"{([^}=]+)", rule.path) for name in (field, _camel(field))}
             if names or rule.body:
                 fields = ", ".join(f"[{json.dumps(name)}] = true" for name in sorted(names))
-                bodies = ", ".join(json.dumps(name) for name in sorted({rule.body, _camel(rule.body)} - {""}))
                 bound.append(
                     f"  {{method = {json.dumps(rule.verb)}, pattern = {json.dumps(_lua_pattern(rule.path))},"
-                    f" fields = {{{fields}}}, bodies = {{{bodies}}}}},"
+                    f" fields = {{{fields}}}, body = {json.dumps(_camel(rule.body))}}},"
                 )
     errors = [
         f'  ["{status}"] = {{code = {code}, reason = {json.dumps(reason)}, en = {json.dumps(english)},'

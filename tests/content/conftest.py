@@ -10,7 +10,8 @@ import httpx
 import pytest
 from google.protobuf import symbol_database
 
-from tests.conftest import Metadata, bearer
+from tests.conftest import Metadata, TaxonomyStub, bearer
+from tests.content.filing import Filing
 from tests.content.items import Caller
 from tests.content.rest import Rest
 from thmnayah.content.v1.content_pb2 import Content
@@ -62,6 +63,24 @@ def admin(rest: httpx.AsyncClient, admin_token: str) -> Rest:
 def anybody(rest: httpx.AsyncClient) -> Rest:
     """Calls over REST without a token."""
     return Rest(rest, "")
+
+
+@pytest.fixture(scope="session")
+def filing(taxonomy: TaxonomyStub, editor: Metadata) -> Filing:
+    """An editor's calls to TaxonomyService."""
+    return Filing(taxonomy, editor)
+
+
+@pytest.fixture(scope="session")
+def administering(taxonomy: TaxonomyStub, admin_token: str) -> Filing:
+    """An administrator's calls to TaxonomyService."""
+    return Filing(taxonomy, bearer(admin_token))
+
+
+@pytest.fixture(scope="session")
+def browsing(taxonomy: TaxonomyStub) -> Filing:
+    """Calls to TaxonomyService without a token."""
+    return Filing(taxonomy)
 
 
 @pytest.fixture

@@ -64,8 +64,8 @@ class Caller:
             CreateContentRequest(content=item), metadata=self.metadata, timeout=SECONDS
         )
 
-    async def get(self, content_id: str, view: View.ValueType = VIEW_UNSPECIFIED) -> Content:
-        request = GetContentRequest(id=content_id, view=view)
+    async def get(self, content_id: str, view: View.ValueType = VIEW_UNSPECIFIED, **locale: Any) -> Content:
+        request = GetContentRequest(id=content_id, view=view, **locale)
         return await self.content.GetContent(request, metadata=self.metadata, timeout=SECONDS)
 
     async def update(self, content_id: str, *, paths: Iterable[str] = (), etag: str = "", **fields: Any) -> Content:

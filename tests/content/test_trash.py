@@ -10,6 +10,7 @@ from deploy.local.mesh import Mesh
 from libs import db
 from services.content import contents
 from tests.content.conftest import Announcements
+from tests.content.filing import Filing
 from tests.content.items import Caller, refused
 from thmnayah.content.v1.content_pb2 import Content
 
@@ -32,6 +33,17 @@ async def test_what_was_deleted_comes_back_as_a_draft(
     assert await editing.walk(deleted=True, filter=f"category = {word}") == []
     assert (await refused(anyone.get(item.id))).code == grpc.StatusCode.NOT_FOUND
     assert [event.subject for event in await announced(item.id)][-2:] == ["content.deleted", "content.undeleted"]
+
+
+async def test_a_category_that_was_deleted_meanwhile_is_made_anew(editing: Caller, filing: Filing, word: str) -> None:
+    item = await editing.create(category=word)
+    await editing.delete(item.id)
+    await filing.delete(word)
+
+    back = await editing.undelete(item.id)
+
+    assert back.category == word
+    assert (await filing.get(word)).id == word
 
 
 async def test_a_slug_that_was_taken_meanwhile_is_made_anew(editing: Caller, word: str) -> None:

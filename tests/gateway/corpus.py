@@ -5,7 +5,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 from libs import contracts
@@ -332,17 +331,21 @@ class Example:
 
 
 _PASSWORD = "Passw0rd-of-tests"
-_PATHS = {"{content_type.id}": "article", "{asset}": "swagger-ui.css", "{id}": ID, "{content.id}": ID, "{number}": "1"}
 _QUERIES: dict[str, dict[str, str]] = {"/v1/search": {"query": "word"}}
 _BODIES: dict[str, dict[str, Any]] = {
-    "/v1/contentTypes": {"id": "sample", "name": {"en": "Sample"}},
-    "/v1/contentTypes/{content_type.id}": {"name": {"en": "Sample"}},
     "/v1/auth:login": {"email": "nobody@example.com", "password": _PASSWORD},
     "/v1/auth:refresh": {"refreshToken": "of-nobody"},
     "/v1/auth:logout": {"refreshToken": "of-nobody"},
     "/v1/users": {"email": "nobody@example.com", "password": _PASSWORD, "roles": ["reader"]},
     "/v1/contents": {"type": "article", "title": {"en": "Title"}},
     "/v1/contents/{content.id}": {"category": "history"},
+    "/v1/locales": {"code": "fr", "name": {"en": "French"}, "direction": "LTR"},
+    "/v1/locales/{locale.code}": {"name": {"en": "English"}},
+    "/v1/categories": {"name": {"en": "History"}},
+    "/v1/categories/{category.id}": {"name": {"en": "History"}},
+    "/v1/categories:reorder": {"ids": ["history"]},
+    "/v1/tags:rename": {"tag": "bagdad", "newTag": "baghdad"},
+    "/v1/tags:merge": {"tags": ["bagdad"], "into": "baghdad"},
     "/v1/contents/{id}:requestChanges": {"note": "Once more"},
     "/v1/contents/{id}:schedule": {
         "schedule": {"action": "PUBLISH", "localTime": "2099-01-01T00:00:00", "timeZone": "Asia/Riyadh"}
@@ -351,6 +354,7 @@ _BODIES: dict[str, dict[str, Any]] = {
     "/v1/richText:diff": {"before": {}, "after": {}},
     "/v1/richText:render": {"richText": {}, "format": "PLAIN"},
 }
+_PATH_FIELDS = {"asset": "swagger-ui.css", "id": ID, "code": "en", "number": "1"}
 
 
 def examples() -> list[Example]:
@@ -359,7 +363,7 @@ def examples() -> list[Example]:
         Example(
             rpc,
             rule,
-            path=reduce(lambda path, bound: path.replace(*bound), _PATHS.items(), rule.path),
+            path=re.sub(r"\{(?:\w+\.)?(\w+)\}", lambda match: _PATH_FIELDS[match[1]], rule.path),
             query=_QUERIES.get(rule.path, {}),
             body=_BODIES.get(rule.path, {}) if rule.body else None,
         )

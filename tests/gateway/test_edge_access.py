@@ -79,12 +79,15 @@ async def test_an_address_that_is_not_public_refuses_a_call_without_a_token(
 async def test_a_public_address_answers_without_a_token(rest: httpx.AsyncClient, example: Example) -> None:
     answer = await rest.request(example.rule.verb, example.path, params=example.query, json=example.body)
 
-    # Nobody's credentials are refused as such, and nothing is published yet under the example's id.
-    expected = {"/v1/auth:login": "CREDENTIALS_INVALID", "/v1/auth:refresh": "REFRESH_TOKEN_INVALID"}
+    # Nobody's credentials are refused as such, and there is nothing yet under the example's id.
+    expected = {
+        "/v1/auth:login": "CREDENTIALS_INVALID",
+        "/v1/auth:refresh": "REFRESH_TOKEN_INVALID",
+        "/v1/contents/{id}": "CONTENT_NOT_FOUND",
+        "/v1/categories/{id}": "CATEGORY_NOT_FOUND",
+    }
     if example.rule.path in expected:
         assert problem(answer.status_code, answer.headers, answer.content).reason == expected[example.rule.path]
-    elif example.rule.path == "/v1/contents/{id}":
-        assert problem(answer.status_code, answer.headers, answer.content).reason == "CONTENT_NOT_FOUND"
     else:
         assert answer.status_code == 200
 

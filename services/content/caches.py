@@ -1,0 +1,80 @@
+"""What readers are answered from memory, and which events empty it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from nats.aio.client import Client as NatsClient
+from redis.asyncio import Redis
+
+from libs.cache import Cache, Local
+from libs.rpc import Task
+from thmnayah.content.v1.content_pb2 import Content, ListContentsResponse
+from thmnayah.content.v1.taxonomy_pb2 import ListCategoriesResponse, ListLocalesResponse, ListTagsResponse
+from thmnayah.content.v1.types_pb2 import ContentType
+
+ITEMS = ("content.published", "content.unpublished", "content.deleted")
+LOCALES = ("locale.created", "locale.updated")
+TREE = ("category.created", "category.updated", "category.moved", "category.deleted")
+TYPES = ("contentType.created", "contentType.updated", "contentType.deleted")
+
+# Enough for a tree of thousands, and for the first pages of the tags.
+_TAXONOMY_BYTES = 2 * 1024 * 1024
+# Some hundred types of a hundred fields.
+_TYPE_BYTES = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Caches:
+    """The caches of this process."""
+
+    published: Cache[Content]
+    """What readers see of an item, by its id, its fields as they are stored."""
+    lists: Local[ListContentsResponse]
+    """What readers see of lists, by what they ask for, fields as they are stored; tags and categories likewise."""
+    tags: Local[ListTagsResponse]
+    categories: Local[ListCategoriesResponse]
+    locales: Local[ListLocalesResponse]
+    """All locales, under one key."""
+    types: Local[ContentType]
+    """Types by their ids, an empty one for each that nobody defined."""
+
+    @classmethod
+    def make(cls, redis: Redis, nats: NatsClient, *, cache_bytes: int, list_cache_bytes: int) -> Self:
+        """Empty ones."""
+        return cls(
+            Cache("content", redis, nats, parse=Content.FromString, size_bytes=cache_bytes),
+            Local("lists", nats, parse=ListContentsResponse.FromString, size_bytes=list_cache_bytes),
+            Local("tags", nats, parse=ListTagsResponse.FromString, size_bytes=_TAXONOMY_BYTES),
+            Local("categories", nats, parse=ListCategoriesResponse.FromString, size_bytes=_TAXONOMY_BYTES),
+            Local("locales", nats, parse=ListLocalesResponse.FromString, size_bytes=_TAXONOMY_BYTES),
+            Local("types", nats, parse=ContentType.FromString, size_bytes=_TYPE_BYTES),
+        )
+
+    def followers(self) -> Sequence[Task]:
+        """The tasks that hear of changes in other processes."""
+        return [
+            lambda: self.published.follow(ITEMS),
+            # A list may ask for what is below a category, or for what a locale falls back to.
+            lambda: self.lists.follow((*ITEMS, *LOCALES, *TREE)),
+            lambda: self.tags.follow(ITEMS),
+            lambda: self.categories.follow(TREE),
+            lambda: self.locales.follow(LOCALES),
+            lambda: self.types.follow(TYPES),
+        ]
+
+    async def item_changed(self, content_id: str) -> None:
+        """Let no reader see an item as it was before a change that is committed."""
+        await self.lists.changed(content_id)
+        await self.tags.changed(content_id)
+        await self.published.changed(content_id)
+
+    async def tree_changed(self, category_id: str) -> None:
+        """Let nobody see the categories as they were before a change that is committed."""
+        await self.categories.changed(category_id)
+        await self.lists.changed(category_id)
+
+    async def locale_changed(self, code: str) -> None:
+        """Let nobody see a locale as it was before a change that is committed."""
+        await self.locales.changed(code)
+        await self.lists.changed(code)
