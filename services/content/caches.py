@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from google.protobuf.message import Message
 from nats.aio.client import Client as NatsClient
 from redis.asyncio import Redis
 
@@ -78,3 +79,8 @@ class Caches:
         """Let nobody see a locale as it was before a change that is committed."""
         await self.locales.changed(code)
         await self.lists.changed(code)
+
+
+def key(request: Message) -> str:
+    """What an answer to a request is kept under."""
+    return request.SerializeToString(deterministic=True).hex()

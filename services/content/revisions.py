@@ -10,7 +10,7 @@ from google.protobuf import json_format
 from libs import paging
 from libs.db import Connection, Record
 from libs.errors import NotFound
-from services.content import fields, types
+from services.content import contents, fields, types
 from services.content.contents import LOCALISED, UNLOCALISED
 from services.content.stages import timestamp
 from thmnayah.content.v1.content_pb2 import Content
@@ -41,7 +41,7 @@ async def list_page(conn: Connection, content_id: str, *, page_size: int, page_t
         size + 1,
     )
     if not rows and not page_token:
-        raise NotFound("CONTENT_NOT_FOUND", f"no content {content_id}", f"لا يوجد محتوى {content_id}")
+        raise contents.not_found(content_id)
     response = ListRevisionsResponse(revisions=[_revision(row) for row in rows[:size]])
     if len(rows) > size:
         response.next_page_token = paging.token([rows[size - 1]["number"]], question)

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC
+from functools import partial
 
 from libs import rpc
 from libs.db import Connection, Pool, connection, transaction
 from libs.identity import caller
 from libs.rpc import Context
-from services.content import contents, etags, fields, publishing, revisions, schedules, types, workflow
+from services.content import caches, contents, etags, fields, publishing, revisions, schedules, types, workflow
 from services.content.caches import Caches
 from services.content.locales import Locales
 from services.content.stages import Row
@@ -88,7 +89,7 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
         if sees_drafts(request.view) or request.deleted:
             page = await self._list(request, chain, drafts=True)
         else:
-            key = f"{request.SerializeToString(deterministic=True).hex()} {' '.join(chain)}"
+            key = " ".join((caches.key(request), *chain))
             page = await self.caches.lists.get(key, lambda: self._list(request, chain, drafts=False))
         if not chain and not any(item.fields for item in page.contents):
             return page
@@ -130,18 +131,14 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
         return await etags.tagged(content, context)
 
     async def PublishContent(self, request: content_pb2.PublishContentRequest, context: Context) -> Content:
-        async def publish(conn: Connection, row: Row) -> Content | None:
-            return await publishing.publish(conn, row, locales=request.locales)
-
-        content = await _change(self.db, request.id, request.etag, publish)
+        step = partial(publishing.publish, locales=request.locales)
+        content = await _change(self.db, request.id, request.etag, step)
         await self.caches.item_changed(request.id)
         return await etags.tagged(content, context)
 
     async def UnpublishContent(self, request: content_pb2.UnpublishContentRequest, context: Context) -> Content:
-        async def unpublish(conn: Connection, row: Row) -> Content | None:
-            return await publishing.unpublish(conn, row, locales=request.locales)
-
-        content = await _change(self.db, request.id, request.etag, unpublish)
+        step = partial(publishing.unpublish, locales=request.locales)
+        content = await _change(self.db, request.id, request.etag, step)
         await self.caches.item_changed(request.id)
         return await etags.tagged(content, context)
 
@@ -165,64 +162,45 @@ class WorkflowService(workflow_pb2_grpc.WorkflowServiceServicer):
         self.caches = caches
 
     async def SubmitContent(self, request: workflow_pb2.SubmitContentRequest, context: Context) -> Content:
-        async def submit(conn: Connection, row: Row) -> Content | None:
-            return await workflow.submit(
-                conn,
-                row,
-                locales=request.locales,
-                reviewers=request.reviewers,
-                due_time=request.due_time.ToDatetime(UTC) if request.HasField("due_time") else None,
-                note=request.note,
-                author=caller.get().user_id,
-            )
-
-        return await etags.tagged(await _change(self.db, request.id, request.etag, submit), context)
+        step = partial(
+            workflow.submit,
+            locales=request.locales,
+            reviewers=request.reviewers,
+            due_time=request.due_time.ToDatetime(UTC) if request.HasField("due_time") else None,
+            note=request.note,
+            author=caller.get().user_id,
+        )
+        return await etags.tagged(await _change(self.db, request.id, request.etag, step), context)
 
     async def ApproveContent(self, request: workflow_pb2.ApproveContentRequest, context: Context) -> Content:
-        async def approve(conn: Connection, row: Row) -> Content | None:
-            return await workflow.approve(
-                conn,
-                row,
-                locales=request.locales,
-                revision=request.revision,
-                reviewer=caller.get().user_id,
-            )
-
-        return await etags.tagged(await _change(self.db, request.id, request.etag, approve), context)
+        step = partial(
+            workflow.approve, locales=request.locales, revision=request.revision, reviewer=caller.get().user_id
+        )
+        return await etags.tagged(await _change(self.db, request.id, request.etag, step), context)
 
     async def RequestContentChanges(
         self, request: workflow_pb2.RequestContentChangesRequest, context: Context
     ) -> Content:
-        async def give_back(conn: Connection, row: Row) -> Content | None:
-            return await workflow.request_changes(conn, row, locales=request.locales, note=request.note)
-
-        return await etags.tagged(await _change(self.db, request.id, request.etag, give_back), context)
+        step = partial(workflow.request_changes, locales=request.locales, note=request.note)
+        return await etags.tagged(await _change(self.db, request.id, request.etag, step), context)
 
     async def ArchiveContent(self, request: workflow_pb2.ArchiveContentRequest, context: Context) -> Content:
-        async def archive(conn: Connection, row: Row) -> Content | None:
-            return await workflow.archive(conn, row, locales=request.locales)
-
-        content = await _change(self.db, request.id, request.etag, archive)
+        step = partial(workflow.archive, locales=request.locales)
+        content = await _change(self.db, request.id, request.etag, step)
         await self.caches.item_changed(request.id)
         return await etags.tagged(content, context)
 
     async def RestoreContent(self, request: workflow_pb2.RestoreContentRequest, context: Context) -> Content:
-        async def restore(conn: Connection, row: Row) -> Content | None:
-            return await workflow.restore(conn, row, locales=request.locales)
-
-        return await etags.tagged(await _change(self.db, request.id, request.etag, restore), context)
+        step = partial(workflow.restore, locales=request.locales)
+        return await etags.tagged(await _change(self.db, request.id, request.etag, step), context)
 
     async def ScheduleContent(self, request: workflow_pb2.ScheduleContentRequest, context: Context) -> Content:
-        async def add(conn: Connection, row: Row) -> Content | None:
-            return await schedules.add(conn, row, request.schedule, author=caller.get().user_id)
-
-        return await etags.tagged(await _change(self.db, request.id, request.etag, add), context)
+        step = partial(schedules.add, schedule=request.schedule, author=caller.get().user_id)
+        return await etags.tagged(await _change(self.db, request.id, request.etag, step), context)
 
     async def UnscheduleContent(self, request: workflow_pb2.UnscheduleContentRequest, context: Context) -> Content:
-        async def remove(conn: Connection, row: Row) -> Content | None:
-            return await schedules.remove(conn, row, request.schedule_id)
-
-        return await etags.tagged(await _change(self.db, request.id, "", remove), context)
+        step = partial(schedules.remove, schedule_id=request.schedule_id)
+        return await etags.tagged(await _change(self.db, request.id, "", step), context)
 
 
 class RevisionService(revisions_pb2_grpc.RevisionServiceServicer):

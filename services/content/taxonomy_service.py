@@ -10,7 +10,7 @@ from libs.errors import Conflict
 from libs.identity import caller
 from libs.rpc import Context
 from libs.text import nfc
-from services.content import categories, etags, filing, locales, tags
+from services.content import caches, categories, etags, filing, locales, tags
 from services.content.caches import Caches
 from services.content.locales import Locales
 from services.content.service import sees_drafts
@@ -67,7 +67,7 @@ class TaxonomyService(taxonomy_pb2_grpc.TaxonomyServiceServicer):
                     page_token=request.page_token,
                 )
 
-        return await self.caches.categories.get(_key(request), read)
+        return await self.caches.categories.get(caches.key(request), read)
 
     async def GetCategory(self, request: taxonomy_pb2.GetCategoryRequest, context: Context) -> Category:
         async with connection(self.db) as conn:
@@ -157,7 +157,7 @@ class TaxonomyService(taxonomy_pb2_grpc.TaxonomyServiceServicer):
                     page_token=request.page_token,
                 )
 
-        return await read() if drafts else await self.caches.tags.get(_key(request), read)
+        return await read() if drafts else await self.caches.tags.get(caches.key(request), read)
 
     async def RenameTag(
         self, request: taxonomy_pb2.RenameTagRequest, context: Context
@@ -204,10 +204,6 @@ class TaxonomyService(taxonomy_pb2_grpc.TaxonomyServiceServicer):
             if refiled.items < filing.CHUNK:
                 return changed, True
         return changed, False
-
-
-def _key(request: Message) -> str:
-    return request.SerializeToString(deterministic=True).hex()
 
 
 def _moves(moved: Sequence[Category]) -> list[tuple[Message, str]]:
