@@ -107,16 +107,9 @@ class Mesh:
             *("postgresql", "valkey", "nats", *SERVICES, "gateway"),
             *(f"{name}-metrics" for name in (*SERVICES, "gateway")),
         )
-        components = []
-        if not self.settings.postgres_url.get_secret_value():
-            components.append(await self._postgresql())
-        if not self.settings.redis_url.get_secret_value():
-            components.append(self._valkey())
-        if not self.settings.nats_url.get_secret_value():
-            components.append(self._nats())
-        await self.supervisor.start(*components)
-        await self._create_databases()
-        await self._migrate()
+        await self.supervisor.run(
+            Part("migrate", [sys.executable, "-m", "deploy.local.migrate"], _always), given=self._databases
+        )
         await self._first_admin()
         await self.supervisor.start(*(self._service(name) for name in (*SERVICES, "gateway")))
         await self.supervisor.start(self._envoy())
@@ -224,9 +217,18 @@ class Mesh:
             os.fsync(file.fileno())
         scratch.replace(path)
 
-    async def _migrate(self) -> None:
-        part = Part("migrate", [sys.executable, "-m", "deploy.local.migrate"], _always)
-        await self.supervisor.run(part, given=json.dumps({name: self.database_url(name) for name in SERVICES}))
+    async def _databases(self) -> str:
+        """Start the components and make the services' databases; the addresses of these, as JSON."""
+        components = []
+        if not self.settings.postgres_url.get_secret_value():
+            components.append(await self._postgresql())
+        if not self.settings.redis_url.get_secret_value():
+            components.append(self._valkey())
+        if not self.settings.nats_url.get_secret_value():
+            components.append(self._nats())
+        await self.supervisor.start(*components)
+        await self._create_databases()
+        return json.dumps({name: self.database_url(name) for name in SERVICES})
 
     async def _first_admin(self) -> None:
         """See that somebody can administer a new installation."""

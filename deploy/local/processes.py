@@ -64,19 +64,21 @@ class Supervisor:
         await asyncio.gather(*(self._wait_ready(part) for part in parts))
         self._watchers += [asyncio.create_task(self._watch(part)) for part in parts]
 
-    async def run(self, part: Part, given: str = "") -> str:
-        """Run a command to its end, give it standard input and return what it wrote to standard output.
+    async def run(self, part: Part, given: str | Callable[[], Awaitable[str]] = "") -> str:
+        """Run a command to its end and return what it wrote to standard output.
+
+        `given` is its standard input, or what makes it while the command comes up.
 
         Raises:
             NotStarted: it failed.
         """
         process = await self._spawn(part, piped=True)
         try:
-            output, _ = await process.communicate(given.encode())
-        except asyncio.CancelledError:
-            process.terminate()
-            await process.wait()
-            raise
+            output, _ = await process.communicate((given if isinstance(given, str) else await given()).encode())
+        finally:
+            if process.returncode is None:
+                process.terminate()
+                await process.wait()
         if process.returncode != 0:
             raise NotStarted(self._failure(part))
         return output.decode()
