@@ -238,3 +238,25 @@ async def test_an_event_that_cannot_be_used_holds_up_no_other(
     items = [await published(editing, title={"en": word}) for _ in range(3)]
 
     await eventually(lambda: finder.ids(word), lambda found: len(found) == len(items), seconds=5)
+
+
+async def test_a_locale_with_few_texts_is_not_ranked_behind(
+    editing: Caller, finder: Finder, jetstream: JetStreamContext, word: str
+) -> None:
+    for _ in range(3):
+        await published(editing, title={"en": "one more text"})
+    half = await published(editing, title={"en": word})
+    whole = Content(
+        id=str(uuid.uuid4()),
+        type="article",
+        title={"sw": f"{word} {word}b"},
+        locales={"sw": Content.LocaleStatus(state=Content.PUBLISHED)},
+        version=1,
+    )
+    await send(jetstream, ContentPublished(content=whole))
+    await finder.until(word, [half.id, whole.id])
+
+    assert await finder.ids(f"{word} {word}b") == [whole.id, half.id]
+
+    await send(jetstream, ContentDeleted(content=Content(id=whole.id, type="article", version=2)))
+    await finder.until(f"{word}b", [])
