@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC
 
 from libs.db import Connection, Record
@@ -25,31 +25,49 @@ async def put(conn: Connection, events: Sequence[Event]) -> None:
             newest[content.id] = content
     await conn.execute("SELECT pg_advisory_xact_lock($1)", _WRITER_LOCK)
     stored = await conn.fetch(
-        "SELECT id, content_id::text, version, term_ids, lengths FROM documents WHERE content_id = ANY($1)",
+        "SELECT id, content_id::text, version, content, term_ids, lengths FROM documents WHERE content_id = ANY($1)",
         list(newest),
     )
     for row in stored:
         if row["version"] >= newest[row["content_id"]].version:
             del newest[row["content_id"]]
     if newest:
-        await _replace(conn, [row for row in stored if row["content_id"] in newest], list(newest.values()))
+        old = {row["content_id"]: row for row in stored if row["content_id"] in newest}
+        await _replace(conn, old, list(newest.values()))
 
 
-async def _replace(conn: Connection, old: Sequence[Record], new: Sequence[Content]) -> None:
-    """Take the old rows' terms out of the index and put the new contents' in, in a statement a table."""
-    texts = [{locale: _occurrences(content, locale) for locale in content.locales} for content in new]
+async def _replace(conn: Connection, old: Mapping[str, Record], new: Sequence[Content]) -> None:
+    """Take the old rows' terms out of the index and put the new contents' in, in a statement a table.
+
+    Those of a locale whose texts are as they were stay where they are.
+    """
+    same = {content.id: _same_locales(old[content.id]["content"], content) for content in new if content.id in old}
+    locales = await _locales(conn, {term_id for each in same if same[each] for term_id in old[each]["term_ids"]})
+    kept = {each: [term_id for term_id in old[each]["term_ids"] if locales.get(term_id) in same[each]] for each in same}
+    gone = [(term_id, row["id"]) for each, row in old.items() for term_id in {*row["term_ids"]} - {*kept[each]}]
+
+    texts = [
+        {locale: _occurrences(content, locale) for locale in content.locales if locale not in same.get(content.id, ())}
+        for content in new
+    ]
     term_ids = await _term_ids(conn, {(term, locale) for each in texts for locale in each for term in each[locale]})
     postings = [
         {term_ids[term, locale]: occurrence for locale in each for term, occurrence in each[locale].items()}
         for each in texts
     ]
-    lengths = [{locale: sum(count for count, _ in each[locale].values()) for locale in each} for each in texts]
+    lengths = [
+        {locale: sum(count for count, _ in each[locale].values()) for locale in each}
+        | {locale: old[content.id]["lengths"][locale] for locale in same.get(content.id, ())}
+        for content, each in zip(new, texts, strict=True)
+    ]
 
+    # In the order of the index, whose pages are then each visited once.
+    gone.sort()
     await conn.execute(
         "DELETE FROM postings USING unnest($1::int[], $2::int[]) AS old (term_id, document_id)"
         " WHERE postings.term_id = old.term_id AND postings.document_id = old.document_id",
-        [term_id for row in old for term_id in row["term_ids"]],
-        [row["id"] for row in old for _ in row["term_ids"]],
+        [term_id for term_id, _ in gone],
+        [document_id for _, document_id in gone],
     )
     rows = await conn.fetch(
         """
@@ -74,7 +92,7 @@ async def _replace(conn: Connection, old: Sequence[Record], new: Sequence[Conten
         [content.publish_time.ToDatetime(UTC) if content.HasField("publish_time") else None for content in new],
         [content.SerializeToString() if content.locales else None for content in new],
         # Lists of lists go as text: an array of arrays must have equal lengths.
-        [json.dumps(list(each)) for each in postings],
+        [json.dumps([*kept.get(content.id, ()), *each]) for content, each in zip(new, postings, strict=True)],
         [json.dumps(each) for each in lengths],
     )
     document_ids = {row["content_id"]: row["id"] for row in rows}
@@ -82,16 +100,16 @@ async def _replace(conn: Connection, old: Sequence[Record], new: Sequence[Conten
     await conn.copy_records_to_table(
         "postings",
         columns=("term_id", "document_id", "frequency", "length", "place"),
-        records=[
+        records=sorted(
             (term_id, document_ids[content.id], frequency, length[locale_of[term_id]], place)
             for content, each, length in zip(new, postings, lengths, strict=True)
             for term_id, (frequency, place) in each.items()
-        ],
+        ),
     )
 
     await conn.execute("UPDATE state SET version = version + 1")
     documents = Counter(term_id for each in postings for term_id in each)
-    documents.subtract(term_id for row in old for term_id in row["term_ids"])
+    documents.subtract(term_id for term_id, _ in gone)
     # Every term that was touched, though it may stand in as many documents as before.
     await conn.execute(
         "UPDATE terms SET documents = documents + change, version = version + 1"
@@ -100,7 +118,7 @@ async def _replace(conn: Connection, old: Sequence[Record], new: Sequence[Conten
         list(documents.values()),
     )
     count, total = Counter[str](), Counter[str]()
-    for sign, each in [(1, length) for length in lengths] + [(-1, row["lengths"]) for row in old]:
+    for sign, each in [(1, length) for length in lengths] + [(-1, row["lengths"]) for row in old.values()]:
         for locale, length in each.items():
             count[locale] += sign
             total[locale] += sign * length
@@ -113,6 +131,24 @@ async def _replace(conn: Connection, old: Sequence[Record], new: Sequence[Conten
         list(count.values()),
         [total[locale] for locale in count],
     )
+
+
+def _same_locales(stored: bytes | None, content: Content) -> set[str]:
+    """The locales that both have, with the same texts."""
+    if stored is None:
+        return set()
+    before = Content.FromString(stored)
+    return {
+        locale
+        for locale in before.locales.keys() & content.locales.keys()
+        if all(getattr(before, field).get(locale, "") == getattr(content, field).get(locale, "") for field in TEXTS)
+    }
+
+
+async def _locales(conn: Connection, term_ids: Collection[int]) -> dict[int, str]:
+    """The locale of each term."""
+    rows = await conn.fetch("SELECT id, locale FROM terms WHERE id = ANY($1)", list(term_ids)) if term_ids else []
+    return {row["id"]: row["locale"] for row in rows}
 
 
 def _occurrences(content: Content, locale: str) -> dict[str, tuple[int, int]]:
