@@ -18,18 +18,17 @@ async def publish(conn: Connection, row: Row, *, locales: Sequence[str]) -> Cont
     Returns:
         The item as editors see it; None when readers saw just that already.
     """
-    chosen = check_publishable(row, locales)
     stored = await conn.fetchval("SELECT content FROM publications WHERE id = $1", row["id"])
     shown = Content() if stored is None else Content.FromString(stored)
     wanted = Content()
     wanted.CopyFrom(shown)
+    chosen = check_publishable(row, locales, wanted)
     for locale in chosen:
         for field in LOCALISED:
             _copy_locale(row[field], getattr(wanted, field), locale)
     wanted.category = row["category"] or ""
     wanted.external_id = row["external_id"] or ""
     wanted.tags[:] = row["tags"]
-    fields.publish(contents.type_of(row), row["fields"], wanted, chosen)
     if stored is not None and wanted == shown:
         return None
     moment = row["moment"].isoformat()
@@ -40,10 +39,13 @@ async def publish(conn: Connection, row: Row, *, locales: Sequence[str]) -> Cont
     return await _store(conn, row, wanted, {"published": published, "reviews": reviews})
 
 
-def check_publishable(row: Row, locales: Sequence[str]) -> list[str]:
+def check_publishable(row: Row, locales: Sequence[str], shown: Content) -> list[str]:
     """The locales to publish: those that are named, or all with a title that are not put away.
 
     What its type asks for is there: the fields it requires, the locales, and the approvals.
+
+    Args:
+        shown: what readers see; its fields become what they would see, as they are stored.
 
     Raises:
         FailedPrecondition: saying what is missing.
@@ -54,7 +56,7 @@ def check_publishable(row: Row, locales: Sequence[str]) -> list[str]:
     chosen = stages.wanted(row, locales, titled)
     if put_away := sorted({*chosen} & {*row["archived"]}) or ([] if chosen else sorted(row["archived"])):
         raise stages.archived(put_away)
-    if wrong := fields.publish(kind, row["fields"], Content(), chosen):
+    if wrong := fields.publish(kind, row["fields"], shown, chosen):
         raise FailedPrecondition(
             "LOCALE_INCOMPLETE",
             f"cannot publish before these are complete: {', '.join(wrong)}",

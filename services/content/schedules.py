@@ -42,7 +42,7 @@ async def add(conn: Connection, row: Row, schedule: Schedule, *, author: str) ->
             f"للعنصر {MAX_SCHEDULES} موعدًا على الأكثر",
         )
     if schedule.action == Schedule.PUBLISH:
-        publishing.check_publishable(row, schedule.locales)
+        publishing.check_publishable(row, schedule.locales, Content())
     stored = {
         "id": str(uuid.uuid4()),
         "action": schedule.action,
