@@ -12,8 +12,13 @@ from services.content.stages import Row
 from thmnayah.content.v1.content_pb2 import Content, ContentPublished, ContentUnpublished
 
 
-async def publish(conn: Connection, row: Row, *, locales: Sequence[str]) -> Content | None:
+async def publish(
+    conn: Connection, row: Row, *, locales: Sequence[str], also: Mapping[str, Any] | None = None
+) -> Content | None:
     """Show the draft of a locked row, as it is now, to readers in some locales, or in all that have a title.
+
+    Args:
+        also: other columns to change with it.
 
     Returns:
         The item as editors see it; None when readers saw just that already.
@@ -36,7 +41,7 @@ async def publish(conn: Connection, row: Row, *, locales: Sequence[str]) -> Cont
     version = row["version"] + 1
     published = {**row["published"], **{locale: {"time": time, "version": version} for locale, time in since.items()}}
     reviews = {locale: review for locale, review in row["reviews"].items() if locale not in chosen}
-    return await _store(conn, row, wanted, {"published": published, "reviews": reviews})
+    return await _store(conn, row, wanted, {"published": published, "reviews": reviews, **(also or {})})
 
 
 def check_publishable(row: Row, locales: Sequence[str], shown: Content) -> list[str]:
