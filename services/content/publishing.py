@@ -34,14 +34,18 @@ async def publish(
     wanted.category = row["category"] or ""
     wanted.external_id = row["external_id"] or ""
     wanted.tags[:] = row["tags"]
-    if stored is not None and wanted == shown:
+    if wanted == shown and not any(stages.modified(row, locale) for locale in chosen):
         return None
-    moment = row["moment"].isoformat()
-    since = {locale: row["published"].get(locale, {}).get("time", moment) for locale in chosen}
-    version = row["version"] + 1
+    # What all locales share is shown with any of them: others may be as their drafts are, too.
+    same = {*chosen, *(locale for locale in row["published"] if not stages.modified(row, locale, shared=False))}
+    moment, version = row["moment"].isoformat(), row["version"] + 1
+    since = {locale: row["published"].get(locale, {}).get("time", moment) for locale in same}
     published = {**row["published"], **{locale: {"time": time, "version": version} for locale, time in since.items()}}
-    reviews = {locale: review for locale, review in row["reviews"].items() if locale not in chosen}
-    return await _store(conn, row, wanted, {"published": published, "reviews": reviews, **(also or {})})
+    reviews = {locale: review for locale, review in row["reviews"].items() if locale not in same}
+    columns = {"published": published, "reviews": reviews, **(also or {})}
+    if wanted == shown:  # changed and changed back
+        return await contents.store(conn, row, columns)
+    return await _store(conn, row, wanted, columns)
 
 
 def check_publishable(row: Row, locales: Sequence[str], shown: Content) -> list[str]:
