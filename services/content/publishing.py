@@ -80,7 +80,11 @@ def check_publishable(row: Row, locales: Sequence[str], shown: Content) -> list[
             violations={f"title.{locale}": "is required by the type" for locale in missing},
         )
     if workflow.required_approvals and (
-        unapproved := [locale for locale in chosen if not _approved(row, locale, workflow.required_approvals)]
+        unapproved := [
+            locale
+            for locale in chosen
+            if stages.modified(row, locale) and not _approved(row, locale, workflow.required_approvals)
+        ]
     ):
         raise FailedPrecondition(
             "APPROVAL_MISSING",

@@ -30,9 +30,18 @@ _late = Histogram(
 _log = structlog.get_logger(__name__)
 
 
-async def add(conn: Connection, row: Row, schedule: Schedule, *, author: str) -> Content:
-    """Set what is to happen to the item of a locked row."""
+async def add(conn: Connection, row: Row, schedule: Schedule, *, author: str) -> Content | None:
+    """Set what is to happen to the item of a locked row; None when just that is set already."""
     moment = instant(schedule.local_time, schedule.time_zone)
+    wanted = {
+        "action": schedule.action,
+        "locales": list(schedule.locales),
+        "local_time": schedule.local_time,
+        "time_zone": schedule.time_zone,
+        "state": Schedule.PENDING,
+    }
+    if any(wanted.items() <= each.items() for each in row["schedules"]):
+        return None
     if moment <= row["moment"]:
         raise InvalidArgument({"schedule.localTime": f"has passed in {schedule.time_zone}"})
     if len(row["schedules"]) >= MAX_SCHEDULES:
@@ -44,13 +53,9 @@ async def add(conn: Connection, row: Row, schedule: Schedule, *, author: str) ->
     if schedule.action == Schedule.PUBLISH:
         publishing.check_publishable(row, schedule.locales, Content())
     stored = {
+        **wanted,
         "id": str(uuid.uuid4()),
-        "action": schedule.action,
-        "locales": list(schedule.locales),
-        "local_time": schedule.local_time,
-        "time_zone": schedule.time_zone,
         "time": moment.isoformat(),
-        "state": Schedule.PENDING,
         "problem": "",
         "created_by": author,
     }
