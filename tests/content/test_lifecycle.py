@@ -33,7 +33,7 @@ from thmnayah.content.v1.revisions_pb2_grpc import RevisionServiceStub
 from thmnayah.content.v1.values_pb2 import Value
 from thmnayah.content.v1.workflow_pb2_grpc import WorkflowServiceStub
 
-WALKS = int(os.environ.get("THMNAYAH_WALKS") or 40)
+WALKS = int(os.environ.get("THMNAYAH_WALKS") or 60)
 SEED = os.environ.get("THMNAYAH_WALK_SEED")
 STEPS = 24
 AT_ONCE = 6
@@ -156,8 +156,8 @@ def script(seed: str) -> Script:
 
 
 def random_step(chance: random.Random) -> Step:
-    (verb,) = chance.choices(list(VERBS), VERBS.values())
-    (actor,) = chance.choices(list(ACTORS), ACTORS.values())
+    (verb,) = chance.choices(list(VERBS), list(VERBS.values()))
+    (actor,) = chance.choices(list(ACTORS), list(ACTORS.values()))
     locales = tuple(sorted(chance.sample(LOCALES, chance.choice((0, 0, 1, 1, 2)))))
     if verb == "update":
         values = tuple(sorted(dict(random_value(chance) for _ in range(chance.choice((1, 1, 1, 2, 3)))).items()))
