@@ -295,7 +295,7 @@ TABLE: dict[str, tuple[int, Callable[[There], Message]]] = {
     "ContentTypeService/GetContentType": (1, lambda t: types_pb2.GetContentTypeRequest(id=t.type)),
     "ContentTypeService/ListContentTypes": (1, lambda _: types_pb2.ListContentTypesRequest()),
     "ContentTypeService/GetContentTypeSchema": (1, lambda t: types_pb2.GetContentTypeSchemaRequest(id=t.type)),
-    "ContentTypeService/UpdateContentType": (9, break_type),
+    "ContentTypeService/UpdateContentType": (11, break_type),
     "ContentTypeService/DeleteContentType": (5, lambda t: types_pb2.DeleteContentTypeRequest(id=f"u-{t.word}")),
     "TaxonomyService/ListLocales": (1, lambda _: taxonomy_pb2.ListLocalesRequest()),
     "TaxonomyService/GetLocale": (1, lambda _: taxonomy_pb2.GetLocaleRequest(code="ar")),
