@@ -105,7 +105,7 @@ async def test_a_type_changes_under_load_and_every_call_is_served(
         return await admin.call("POST", "contents", body)
 
     async def change(*fields: Json, **query: str) -> httpx.Response:
-        return await admin.call("PATCH", path, {"fields": list(fields)}, updateMask="fields", **query)
+        return await admin.call("PATCH", path, {"fields": list(fields)}, None, updateMask="fields", **query)
 
     calls = {"read": read, "list": listed, "write": write, "create": create}
     tasks = [asyncio.create_task(load.go_on(name, call)) for name, call in calls.items() for _ in range(2)]
