@@ -448,6 +448,7 @@ async def delete(conn: Connection, content_id: str, *, etag: str) -> Content:
         "published": {},
         "publish_time": None,
         "reviews": {},
+        "archived": [],
         "schedules": [],
         "next_schedule": None,
     }

@@ -12,38 +12,49 @@ from services.content.stages import Row
 from thmnayah.content.v1.content_pb2 import Content, ContentPublished, ContentUnpublished
 
 
-async def publish(conn: Connection, row: Row, *, locales: Sequence[str]) -> Content | None:
+async def publish(
+    conn: Connection, row: Row, *, locales: Sequence[str], also: Mapping[str, Any] | None = None
+) -> Content | None:
     """Show the draft of a locked row, as it is now, to readers in some locales, or in all that have a title.
+
+    Args:
+        also: other columns to change with it.
 
     Returns:
         The item as editors see it; None when readers saw just that already.
     """
-    chosen = check_publishable(row, locales)
     stored = await conn.fetchval("SELECT content FROM publications WHERE id = $1", row["id"])
     shown = Content() if stored is None else Content.FromString(stored)
     wanted = Content()
     wanted.CopyFrom(shown)
+    chosen = check_publishable(row, locales, wanted)
     for locale in chosen:
         for field in LOCALISED:
             _copy_locale(row[field], getattr(wanted, field), locale)
     wanted.category = row["category"] or ""
     wanted.external_id = row["external_id"] or ""
     wanted.tags[:] = row["tags"]
-    fields.publish(contents.type_of(row), row["fields"], wanted, chosen)
-    if stored is not None and wanted == shown:
+    if wanted == shown and not any(stages.modified(row, locale) for locale in chosen):
         return None
-    moment = row["moment"].isoformat()
-    since = {locale: row["published"].get(locale, {}).get("time", moment) for locale in chosen}
-    version = row["version"] + 1
+    # What all locales share is shown with any of them: others may be as their drafts are, too.
+    same = {*chosen, *(locale for locale in row["published"] if not stages.modified(row, locale, shared=False))}
+    moment, version = row["moment"].isoformat(), row["version"] + 1
+    since = {locale: row["published"].get(locale, {}).get("time", moment) for locale in same}
     published = {**row["published"], **{locale: {"time": time, "version": version} for locale, time in since.items()}}
-    reviews = {locale: review for locale, review in row["reviews"].items() if locale not in chosen}
-    return await _store(conn, row, wanted, {"published": published, "reviews": reviews})
+    reviews = {locale: review for locale, review in row["reviews"].items() if locale not in same}
+    columns = {"published": published, "reviews": reviews, **(also or {})}
+    if wanted == shown:  # changed and changed back
+        return await contents.store(conn, row, columns)
+    return await _store(conn, row, wanted, columns)
 
 
-def check_publishable(row: Row, locales: Sequence[str]) -> list[str]:
+def check_publishable(row: Row, locales: Sequence[str], shown: Content) -> list[str]:
     """The locales to publish: those that are named, or all with a title that are not put away.
 
     What its type asks for is there: the fields it requires, the locales, and the approvals.
+
+    Args:
+        shown: what readers see; its fields become what they would see, as they are stored.
 
     Raises:
         FailedPrecondition: saying what is missing.
@@ -54,7 +65,7 @@ def check_publishable(row: Row, locales: Sequence[str]) -> list[str]:
     chosen = stages.wanted(row, locales, titled)
     if put_away := sorted({*chosen} & {*row["archived"]}) or ([] if chosen else sorted(row["archived"])):
         raise stages.archived(put_away)
-    if wrong := fields.publish(kind, row["fields"], Content(), chosen):
+    if wrong := fields.publish(kind, row["fields"], shown, chosen):
         raise FailedPrecondition(
             "LOCALE_INCOMPLETE",
             f"cannot publish before these are complete: {', '.join(wrong)}",
@@ -69,7 +80,11 @@ def check_publishable(row: Row, locales: Sequence[str]) -> list[str]:
             violations={f"title.{locale}": "is required by the type" for locale in missing},
         )
     if workflow.required_approvals and (
-        unapproved := [locale for locale in chosen if not _approved(row, locale, workflow.required_approvals)]
+        unapproved := [
+            locale
+            for locale in chosen
+            if stages.modified(row, locale) and not _approved(row, locale, workflow.required_approvals)
+        ]
     ):
         raise FailedPrecondition(
             "APPROVAL_MISSING",

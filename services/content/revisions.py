@@ -53,7 +53,7 @@ async def get(conn: Connection, content_id: str, number: int) -> Revision:
     row = await conn.fetchrow("SELECT * FROM revisions WHERE content_id = $1 AND number = $2", content_id, number)
     if row is None:
         raise _not_found(content_id, number)
-    revision = await _whole(conn, row)
+    (revision,) = await _whole(conn, [row])
     revision.content.id = content_id
     return revision
 
@@ -77,7 +77,7 @@ async def pair(conn: Connection, content_id: str, older: int, newer: int) -> tup
         raise _not_found(content_id, newer)
     if older and len(rows) == 1:
         raise _not_found(content_id, older)
-    found = [await _whole(conn, row) for row in rows]
+    found = await _whole(conn, rows)
     # The first revision came out of nothing.
     return (found[1] if len(found) > 1 else Revision()), found[0]
 
@@ -144,13 +144,16 @@ def _segments(before: Sequence[str], after: Sequence[str], *, apart: bool) -> li
     ]
 
 
-async def _whole(conn: Connection, row: Record) -> Revision:
-    """A revision with its content, the fields by their names of today."""
-    revision = _revision(row)
-    revision.content.ParseFromString(row["content"])
-    if revision.content.fields:
-        fields.show(revision.content, await types.find(conn, revision.content.type))
-    return revision
+async def _whole(conn: Connection, rows: Sequence[Record]) -> list[Revision]:
+    """Revisions of one item with their contents, the fields by their names of today."""
+    found = [_revision(row) for row in rows]
+    for revision, row in zip(found, rows, strict=True):
+        revision.content.ParseFromString(row["content"])
+    if any(revision.content.fields for revision in found):
+        kind = await types.find(conn, found[0].content.type)
+        for revision in found:
+            fields.show(revision.content, kind)
+    return found
 
 
 def _revision(row: Record) -> Revision:

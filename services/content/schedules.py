@@ -30,9 +30,18 @@ _late = Histogram(
 _log = structlog.get_logger(__name__)
 
 
-async def add(conn: Connection, row: Row, schedule: Schedule, *, author: str) -> Content:
-    """Set what is to happen to the item of a locked row."""
+async def add(conn: Connection, row: Row, schedule: Schedule, *, author: str) -> Content | None:
+    """Set what is to happen to the item of a locked row; None when just that is set already."""
     moment = instant(schedule.local_time, schedule.time_zone)
+    wanted = {
+        "action": schedule.action,
+        "locales": list(schedule.locales),
+        "local_time": schedule.local_time,
+        "time_zone": schedule.time_zone,
+        "state": Schedule.PENDING,
+    }
+    if any(wanted.items() <= each.items() for each in row["schedules"]):
+        return None
     if moment <= row["moment"]:
         raise InvalidArgument({"schedule.localTime": f"has passed in {schedule.time_zone}"})
     if len(row["schedules"]) >= MAX_SCHEDULES:
@@ -42,15 +51,11 @@ async def add(conn: Connection, row: Row, schedule: Schedule, *, author: str) ->
             f"للعنصر {MAX_SCHEDULES} موعدًا على الأكثر",
         )
     if schedule.action == Schedule.PUBLISH:
-        publishing.check_publishable(row, schedule.locales)
+        publishing.check_publishable(row, schedule.locales, Content())
     stored = {
+        **wanted,
         "id": str(uuid.uuid4()),
-        "action": schedule.action,
-        "locales": list(schedule.locales),
-        "local_time": schedule.local_time,
-        "time_zone": schedule.time_zone,
         "time": moment.isoformat(),
-        "state": Schedule.PENDING,
         "problem": "",
         "created_by": author,
     }
@@ -120,24 +125,21 @@ async def run_next(pool: Pool) -> str | None:
     So it happens once, however many replicas run and whenever one of them dies.
     """
     async with transaction(pool) as conn:
-        due = await conn.fetchval(
-            "SELECT id FROM contents WHERE next_schedule <= now() ORDER BY next_schedule LIMIT 1 FOR UPDATE SKIP LOCKED"
+        due = await conn.fetchrow(
+            f"{contents.SELECT} WHERE next_schedule <= now() ORDER BY next_schedule LIMIT 1 FOR UPDATE SKIP LOCKED"
         )
         if due is None:
             return None
-        row = await contents.read(conn, str(due), lock=True)
+        row = dict(due)
         now = next(each for each in row["schedules"] if each["state"] == Schedule.PENDING)
         _late.observe((row["moment"] - datetime.fromisoformat(now["time"])).total_seconds())
         rest = [each for each in row["schedules"] if each["id"] != now["id"]]
+        step = publishing.publish if now["action"] == Schedule.PUBLISH else publishing.unpublish
         outcome = "done"
         try:
             async with conn.transaction():
-                if now["action"] == Schedule.PUBLISH:
-                    await publishing.publish(conn, row, locales=now["locales"])
-                else:
-                    await publishing.unpublish(conn, row, locales=now["locales"])
-                done = await contents.read(conn, str(due), lock=True)
-                await contents.store(conn, done, columns(rest))
+                if await step(conn, row, locales=now["locales"], also=columns(rest)) is None:
+                    await contents.store(conn, row, columns(rest))
         except FailedPrecondition as failure:
             outcome = failure.reason
             failed = {**now, "state": Schedule.FAILED, "problem": failure.reason}
@@ -148,4 +150,4 @@ async def run_next(pool: Pool) -> str | None:
                 events=[lambda content: ContentScheduleFailed(content=content, locales=now["locales"])],
             )
         _ran.labels(Schedule.Action.Name(now["action"]).lower(), outcome).inc()
-        return str(due)
+        return str(row["id"])

@@ -47,7 +47,7 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
         chain = await self.locales.chain(request)
         if not sees_drafts(request.view):
             stored = await self.caches.published.get(request.id, lambda: self._published(request.id))
-            return await etags.tagged(await self._shown(stored, chain), context)
+            return await etags.tagged(await self._shown(stored, chain, {}), context)
         async with connection(self.db) as conn:
             draft = await contents.get_draft(conn, request.id)
         if chain:
@@ -61,17 +61,22 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
 
         return await self.caches.types.get(type_id, load)
 
-    async def _shown(self, stored: Content, chain: Sequence[str]) -> Content:
+    async def _shown(self, stored: Content, chain: Sequence[str], kinds: dict[str, ContentType]) -> Content:
         """An item with its fields by their names of today, in the locales asked for.
 
         What is stored stays as it is, since others read it too.
+
+        Args:
+            kinds: the types that were asked for already; this one's is added.
         """
         if not stored.fields and not chain:
             return stored
         content = Content()
         content.CopyFrom(stored)
         if content.fields:
-            fields.show(content, await self._type(content.type))
+            if content.type not in kinds:
+                kinds[content.type] = await self._type(content.type)
+            fields.show(content, kinds[content.type])
         if chain:
             contents.resolve(content, chain)
         return content
@@ -93,7 +98,8 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
             page = await self.caches.lists.get(key, lambda: self._list(request, chain, drafts=False))
         if not chain and not any(item.fields for item in page.contents):
             return page
-        shown = [await self._shown(item, chain) for item in page.contents]
+        kinds: dict[str, ContentType] = {}
+        shown = [await self._shown(item, chain, kinds) for item in page.contents]
         return content_pb2.ListContentsResponse(contents=shown, next_page_token=page.next_page_token)
 
     async def _list(

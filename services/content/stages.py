@@ -50,12 +50,13 @@ def stage(row: Row, locale: str) -> "Content.State.ValueType":
     return Content.State.Value(row["reviews"].get(locale, {}).get("stage", "DRAFT"))
 
 
-def modified(row: Row, locale: str) -> bool:
-    """Whether a locale's draft is not what its readers see."""
+def modified(row: Row, locale: str, *, shared: bool = True) -> bool:
+    """Whether a locale's draft, with or without what all locales share, was changed since readers see it."""
     if locale not in row["published"]:
         return True
     version = row["published"][locale]["version"]
-    return any(changed > version for path, changed in row["changes"].items() if locale_of(path) in ("", locale))
+    about = ("", locale) if shared else (locale,)
+    return any(changed > version for path, changed in row["changes"].items() if locale_of(path) in about)
 
 
 def locale_of(path: str) -> str:

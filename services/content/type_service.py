@@ -45,9 +45,8 @@ class ContentTypeService(types_pb2_grpc.ContentTypeServiceServicer):
             kind = await types.changed(conn, current, given, paths=request.update_mask.paths)
             if kind == current:
                 return await etags.tagged(current, context)
-            if kind.fields != current.fields and not request.validate_only:
-                await types.hold_items(conn)
-            breaks = await types.breakages(conn, current, kind)
+            hold = kind.fields != current.fields and not request.validate_only
+            breaks = await types.breakages(conn, current, kind, hold=hold)
             if not request.validate_only:
                 if not request.allow_breaking:
                     types.raise_if_breaking(breaks)

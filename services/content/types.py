@@ -103,8 +103,15 @@ async def changed(conn: Connection, current: ContentType, given: ContentType, *,
     return kind
 
 
-async def breakages(conn: Connection, before: ContentType, after: ContentType) -> list[ContentType.Breakage]:
-    """For each field, how many items a change breaks."""
+async def breakages(
+    conn: Connection, before: ContentType, after: ContentType, *, hold: bool
+) -> list[ContentType.Breakage]:
+    """For each field, how many items a change breaks.
+
+    Args:
+        hold: let no item be written from then on to the end of the transaction, so that this stays so. What takes
+            long is done before; then only what was written meanwhile is looked at again. Readers never wait.
+    """
     old = {each.id: each for each in before.fields}
     new = {each.id: each for each in after.fields}
     removed = [each for each in old if each not in new]
@@ -112,12 +119,19 @@ async def breakages(conn: Connection, before: ContentType, after: ContentType) -
     unique = [each.id for each in after.fields if each.unique and not _was(old, each, "unique")]
     rekinded = [each for each in after.fields if each.id in old and each.kind != old[each.id].kind]
     found: list[tuple[str, ContentType.Reason.ValueType, int]] = []
+    invalid: dict[str, set[Any]] = {each.id: set() for each in rekinded}
+    if rekinded:
+        kinds = {each.id: each.kind for each in rekinded}
+        since = await conn.fetchval("SELECT pg_snapshot_xmin(pg_current_snapshot())::xid::text")
+        await _find_invalid(conn, after.id, kinds, invalid)
+    if hold:
+        await hold_items(conn)
+        if rekinded:
+            await _find_invalid(conn, after.id, kinds, invalid, since=since)
     if removed:
         rows = await conn.fetch(_COUNT_HOLDING, after.id, removed)
         found += [(old[row["field"]].name, ContentType.REMOVED, row["items"]) for row in rows]
-    if rekinded:
-        counts = await _count_invalid(conn, after.id, {each.id: each.kind for each in rekinded})
-        found += [(new[each].name, ContentType.INVALID, count) for each, count in counts.items()]
+    found += [(new[each].name, ContentType.INVALID, len(items)) for each, items in invalid.items() if items]
     if asked:
         rows = await conn.fetch(
             _COUNT_MISSING, after.id, [each.id for each in asked], [each.localized for each in asked]
@@ -224,21 +238,29 @@ _COUNT_DUPLICATES = """
 """
 
 _HELD = """
-    SELECT field, contents.fields -> field AS held
+    SELECT id, delete_time IS NULL AS there, field, contents.fields -> field AS held
     FROM contents, unnest($2::text[]) AS field
-    WHERE contents.type = $1 AND contents.delete_time IS NULL AND contents.fields ? field
+    WHERE contents.type = $1
 """
+# A transaction is no older than the other: ages count backwards.
+_SINCE = "AND age(contents.xmin) <= age($3::text::xid)"
 
 
-async def _count_invalid(conn: Connection, type_id: str, kinds: dict[str, Kind]) -> Counter[str]:
-    """For each field, how many items hold a value that its kind does not let them; checked as a save would."""
-    counts: Counter[str] = Counter()
-    async for row in conn.cursor(_HELD, type_id, list(kinds), prefetch=1000):
+async def _find_invalid(
+    conn: Connection, type_id: str, kinds: dict[str, Kind], found: dict[str, set[Any]], *, since: str = ""
+) -> None:
+    """For each field, find the items that hold a value that its kind does not let them; checked as a save would.
+
+    Args:
+        found: what is found is put here, and what is not so any more taken out.
+        since: a transaction; only what it or a later one wrote is looked at.
+    """
+    query, parameters = (_HELD + _SINCE, (since,)) if since else (_HELD, ())
+    async for row in conn.cursor(query, type_id, list(kinds), *parameters, prefetch=100):
         findings = fields.Findings()
-        for value in row["held"].values():
+        for value in (row["held"] or {}).values() if row["there"] else ():
             fields.check(kinds[row["field"]], value, "", findings)
-        counts[row["field"]] += bool(findings.violations)
-    return +counts
+        (found[row["field"]].add if findings.violations else found[row["field"]].discard)(row["id"])
 
 
 def _was(old: dict[str, Field], field: Field, *names: str) -> bool:

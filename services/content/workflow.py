@@ -41,7 +41,6 @@ async def submit(
             violations={f"locales.{locale}": "has no newer draft" for locale in same},
         )
     asked = {
-        "stage": "IN_REVIEW",
         "revision": row["revision"],
         "submitted_by": author,
         "reviewers": list(reviewers),
@@ -51,7 +50,7 @@ async def submit(
     news = [locale for locale in chosen if not asked.items() <= row["reviews"].get(locale, {}).items()]
     if not news:
         return None
-    asked |= {"submit_time": row["moment"].isoformat(), "approvals": []}
+    asked |= {"stage": "IN_REVIEW", "submit_time": row["moment"].isoformat(), "approvals": []}
     return await contents.store(
         conn,
         row,
@@ -117,12 +116,14 @@ async def request_changes(conn: Connection, row: Row, *, locales: Sequence[str],
 
 async def archive(conn: Connection, row: Row, *, locales: Sequence[str]) -> Content | None:
     """Put locales away, from readers and authors alike; None when they are already."""
-    chosen = [locale for locale in stages.wanted(row, locales, row["title"]) if locale not in row["archived"]]
+    chosen = [locale for locale in locales or {**row["title"], **row["published"]} if locale not in row["archived"]]
+    # Readers may see what has no draft any more.
+    stages.wanted(row, [locale for locale in chosen if locale not in row["published"]], ())
     if not chosen:
         return None
     put_away = sorted({*row["archived"], *chosen})
     columns = {
-        "archived": put_away,
+        "archived": [locale for locale in put_away if locale in row["title"]],
         "reviews": {locale: review for locale, review in row["reviews"].items() if locale not in chosen},
         **_without_schedules(row, put_away),
     }

@@ -5,6 +5,7 @@ import uuid
 import grpc
 import pytest
 
+from tests.content.conftest import Announcements
 from tests.content.items import Caller, refused
 from thmnayah.content.v1.content_pb2 import Content
 
@@ -160,3 +161,31 @@ async def test_only_who_may_publish_publishes(editing: Caller, anyone: Caller, r
     assert (await refused(getattr(anyone, action)(item.id))).code == grpc.StatusCode.UNAUTHENTICATED
     assert (await refused(getattr(reading, action)(item.id))).code == grpc.StatusCode.PERMISSION_DENIED
     assert await editing.get(item.id) == item
+
+
+async def test_a_draft_that_was_changed_back_is_published_as_it_is(editing: Caller, announced: Announcements) -> None:
+    item = await editing.create(title={"en": "One"})
+    await editing.publish(item.id)
+    await editing.update(item.id, title={"en": "Two"})
+    await editing.update(item.id, title={"en": "One"})
+    await editing.submit(item.id)
+
+    item = await editing.publish(item.id)
+
+    assert item.locales["en"].draft_state == Content.STATE_UNSPECIFIED
+    assert not item.locales["en"].HasField("review")
+    assert [event.subject for event in await announced(item.id)].count("content.published") == 1
+    assert await editing.publish(item.id) == item
+
+
+async def test_what_locales_share_is_published_with_any_of_them(editing: Caller) -> None:
+    item = await editing.create(title={"ar": "بيت", "en": "House"})
+    await editing.publish(item.id)
+    await editing.update(item.id, tags=["shared"])
+    item = await editing.submit(item.id)
+    assert item.locales["en"].draft_state == Content.IN_REVIEW
+
+    item = await editing.publish(item.id, "ar")
+
+    assert item.locales["en"].draft_state == Content.STATE_UNSPECIFIED
+    assert not item.locales["en"].HasField("review")

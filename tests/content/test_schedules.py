@@ -164,3 +164,12 @@ async def test_three_replicas_do_each_thing_once(mesh: Mesh, editing: Caller, an
 
     for item in items:
         assert Counter(event.subject for event in await announced(item.id))["content.published"] == 1
+
+
+async def test_the_same_schedule_twice_is_one(editing: Caller) -> None:
+    item = await editing.create(title=BOTH)
+    moment = soon(600)
+    first = await editing.schedule(item.id, Schedule.PUBLISH, moment)
+
+    assert await editing.schedule(item.id, Schedule.PUBLISH, moment) == first
+    assert len((await editing.schedule(item.id, Schedule.PUBLISH, moment, "ar")).schedules) == 2

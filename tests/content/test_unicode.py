@@ -9,8 +9,14 @@ from typing import Any
 
 import httpx
 import pytest
+from google.protobuf import json_format
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from tests.conftest import eventually
+from tests.content.filing import Filing
+from tests.content.items import Caller, refused
+from tests.content.rest import Rest, define, field, make, violations
+from thmnayah.content.v1.content_pb2 import PUBLISHED, Content, UpdateContentRequest
 
 Item = dict[str, Any]
 
@@ -170,6 +176,8 @@ def corpus() -> Iterator[tuple[str, str]]:
     yield from LINES.items()
     for mark in (*ARABIC_MARKS, *range(0x06EA, 0x06EE), *range(0x08E3, 0x08F0)):
         yield f"U+{mark:04X}", f"ك{chr(mark)}تاب{chr(mark)}"
+    for letter in (*range(0x0671, 0x06D4), 0x06D5):  # of Persian, Urdu, Kurdish, Pashto, Sindhi, Uyghur …
+        yield f"U+{letter:04X}", f"{chr(letter)} ب{chr(letter)}{chr(letter)}ب"
 
 
 CORPUS = dict(corpus())
@@ -184,7 +192,7 @@ def in_title(text: str) -> bool:
 async def test_text_comes_back_from_everywhere_as_it_went_in(
     rest: httpx.AsyncClient, editor_token: str, word: str
 ) -> None:
-    assert len(CORPUS) >= 200
+    assert len(CORPUS) >= 300
     signed_in = {"authorization": f"Bearer {editor_token}"}
     turns = asyncio.Semaphore(8)
     wanted: dict[str, Item] = {}
@@ -258,9 +266,9 @@ async def test_controls_stand_nowhere_and_line_breaks_in_running_text_alone(
     assert await refused_fields(rest, editor_token, {"category": text["en"]}) == ["content.category"]
     assert await refused_fields(rest, editor_token, {"tags": [text["en"]]}) == ["content.tags[0]"]
     assert await refused_fields(rest, editor_token, {"externalId": text["en"]}) == ["content.externalId"]
-    for field in ("description", "body"):
-        wanted = [] if char in "\t\n\r" else [f"content.{field}.en"]
-        assert await refused_fields(rest, editor_token, {field: text}) == wanted
+    for name in ("description", "body"):
+        wanted = [] if char in "\t\n\r" else [f"content.{name}.en"]
+        assert await refused_fields(rest, editor_token, {name: text}) == wanted
 
 
 @pytest.mark.parametrize("char", DIRECTIONS, ids=lambda char: f"U+{ord(char):04X}")
@@ -309,3 +317,95 @@ async def test_what_was_stored_may_be_saved_again(rest: httpx.AsyncClient, edito
         assert saved.status_code == 200
     else:
         assert '"content.title.en"' in made.text
+
+
+def composed(value: Any) -> Any:
+    return json.loads(unicodedata.normalize("NFC", json.dumps(value, ensure_ascii=False)))
+
+
+async def test_text_comes_back_from_custom_fields_and_from_the_history(admin: Rest, editing: Caller, word: str) -> None:
+    group = {"group": {"fields": [field("inner"), field("more", {"list": {"item": {"text": {}}}})]}}
+    listed: Item = {"list": {"item": {"text": {}}}}
+    await define(
+        admin, word, field("one"), field("both", localized=True), field("many", listed), field("team", group),
+        field("data", {"json": {}}),
+    )  # fmt: skip
+    turns = asyncio.Semaphore(8)
+
+    async def put(name: str, text: str) -> None:
+        many = {"list": {"values": [{"text": text}, {"text": f"{text}{text}"}]}}
+        values = {
+            "one": {"text": text},
+            "both": {"localized": {"values": {"ar": {"text": text}, "en": {"text": name}}}},
+            "many": many,
+            "team": {"group": {"values": {"inner": {"text": text}, "more": many}}},
+            "data": {"json": {"text": text, text: [text, None]}},
+        }
+        async with turns:
+            item = await make(admin, word, values)
+            assert item["fields"] == composed(values), name
+            path = f"contents/{item['id']}"
+            await admin.ok("POST", f"{path}:publish", {})
+            seen = await editing.get(item["id"], PUBLISHED)
+            assert json_format.MessageToDict(seen)["fields"] == composed(values), name
+
+            # Over gRPC with a note, and read over REST.
+            changed = Content(id=item["id"], title={"en": word}, body={"ar": f"{name} {text}"}, fields=seen.fields)
+            changed.fields["one"].text = f"{text} {name}"
+            request = UpdateContentRequest(
+                content=changed, update_mask=FieldMask(paths=["body.ar", "fields.one"]), note=text
+            )
+            await editing.content.UpdateContent(request, metadata=editing.metadata, timeout=20)
+            revisions = (await admin.ok("GET", f"{path}/revisions"))["revisions"]
+            assert composed(revisions[0]["note"]) == composed(text), name
+            diff = await admin.ok("GET", f"{path}/revisions:diff")
+            told = {change["field"]: change["segments"] for change in diff["changes"]}
+            assert joined(told["fields.one"], "REMOVED") == composed(text), name
+            assert joined(told["fields.one"], "ADDED") == composed(f"{text} {name}"), name
+            assert joined(told["body"], "ADDED") == composed(f"{name} {text}"), name
+
+            submitted = await admin.ok("POST", f"{path}:submit", {"note": text})
+            assert composed(submitted["locales"]["ar"]["review"]["note"]) == composed(text), name
+            again = (await editing.get(item["id"])).locales["ar"].review.note
+            assert composed(again) == composed(text), name
+
+    await asyncio.gather(*(put(name, text) for name, text in CORPUS.items()))
+
+
+def joined(segments: list[Item], kind: str) -> str:
+    """One side of a diff."""
+    return "".join(each["text"] for each in segments if each["kind"] in ("EQUAL", kind))
+
+
+async def test_text_comes_back_from_categories_and_tags(filing: Filing, admin: Rest, word: str) -> None:
+    short = [text for text in CORPUS.values() if in_title(text) and len(composed(text)) <= 50]
+    turns = asyncio.Semaphore(8)
+
+    async def put(number: int, text: str) -> None:
+        async with turns:
+            made = await filing.create(id=f"{word}-{number}", name={"ar": text, "en": f"{word} {number}"})
+            assert made.name["ar"] == composed(text)
+            path = f"categories/{word}-{number}"
+            assert (await admin.ok("GET", path))["name"]["ar"] == composed(text)
+            tag = f"{word}{text}"
+            item = await admin.ok("POST", "contents", {"type": "article", "title": {"en": word}, "tags": [tag]})
+            assert item["tags"] == [composed(tag)]
+            wanted = {each.name for each in await filing.tags(prefix=tag[:64], page_size=200)}
+            assert composed(tag) in wanted
+
+    await asyncio.gather(*(put(number, text) for number, text in enumerate(short)))
+
+
+@pytest.mark.parametrize("char", [char for char in CONTROLS if char not in "\t\n\r"], ids=lambda c: f"U+{ord(c):04X}")
+async def test_controls_stand_in_no_note(admin: Rest, editing: Caller, char: str) -> None:
+    item = await editing.create()
+    note = f"a{char}b"
+
+    for path, body in (
+        (f"contents/{item.id}:submit", {"note": note}),
+        (f"contents/{item.id}:requestChanges", {"note": note}),
+    ):
+        assert violations(await admin.call("POST", path, body)).keys() == {"note"}
+    request = UpdateContentRequest(content=Content(id=item.id, title={"en": "x"}), note=note)
+    refusal = await refused(editing.content.UpdateContent(request, metadata=editing.metadata, timeout=10))
+    assert refusal.violations.keys() == {"note"}

@@ -286,3 +286,50 @@ async def test_a_custom_field_takes_part_in_history_and_staleness(admin: Rest, w
 
     restored = await admin.ok("POST", f"contents/{item['id']}/revisions/1:restore", {})
     assert restored["fields"] == item["fields"]
+
+
+async def test_archiving_takes_what_has_no_draft_any_more_from_readers(editing: Caller, anyone: Caller) -> None:
+    item = await editing.create(title=BOTH)
+    await editing.publish(item.id)
+    await editing.update(item.id, paths=["title.ar"])
+
+    assert (await editing.archive(item.id)).state == Content.ARCHIVED
+
+    assert (await refused(anyone.get(item.id))).code == grpc.StatusCode.NOT_FOUND
+    assert states(await editing.restore(item.id)) == {"en": "DRAFT"}
+    assert (await refused(editing.archive(item.id, "ar"))).reason == "LOCALE_INCOMPLETE"
+
+
+async def test_what_comes_out_of_the_trash_is_a_draft(editing: Caller) -> None:
+    item = await editing.create(title=BOTH)
+    await editing.archive(item.id, "ar")
+    await editing.delete(item.id)
+
+    assert states(await editing.undelete(item.id)) == {"ar": "DRAFT", "en": "DRAFT"}
+
+
+async def test_a_late_retry_takes_no_approval_back(admin: Rest, editing: Caller, reviewing: Caller, word: str) -> None:
+    await define(admin, word, workflow={"requiredApprovals": 1})
+    item = await editing.create(type=f"t-{word}", title=BOTH)
+    await editing.submit(item.id, note="Please")
+    approved = await reviewing.approve(item.id)
+
+    assert await editing.submit(item.id, note="Please") == approved
+    published = await editing.publish(item.id)
+    assert await editing.publish(item.id) == published
+
+
+async def test_a_locale_that_is_published_as_it_is_needs_no_approval(
+    admin: Rest, editing: Caller, reviewing: Caller, word: str
+) -> None:
+    await define(admin, word, workflow={"requiredApprovals": 1})
+    item = await editing.create(type=f"t-{word}", title=BOTH)
+    await editing.submit(item.id)
+    await reviewing.approve(item.id)
+    await editing.publish(item.id)
+    await editing.update(item.id, title={"en": "Newer"})
+    assert (await refused(editing.publish(item.id))).violations.keys() == {"locales.en"}
+    await editing.submit(item.id)
+    await reviewing.approve(item.id)
+
+    assert (await editing.publish(item.id)).locales["en"].draft_state == Content.STATE_UNSPECIFIED
