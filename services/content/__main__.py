@@ -12,15 +12,17 @@ from pydantic import Field, SecretStr
 from libs import cache, config, db, events, identity, outbox, rpc, telemetry
 from libs.db import Pool
 from libs.errors import Failure
-from services.content import contents, schedules
+from services.content import contents, references, schedules, waits
 from services.content.caches import Caches
 from services.content.locales import Locales
+from services.content.reference_service import ReferenceService
 from services.content.rich_text.service import RichTextService
 from services.content.service import ContentService, RevisionService, WorkflowService
 from services.content.taxonomy_service import TaxonomyService
 from services.content.type_service import ContentTypeService
 from thmnayah.content.v1 import (
     content_pb2_grpc,
+    references_pb2_grpc,
     revisions_pb2_grpc,
     rich_text_pb2_grpc,
     taxonomy_pb2_grpc,
@@ -56,6 +58,7 @@ async def serve(settings: Settings) -> None:
         taxonomy_pb2_grpc.add_TaxonomyServiceServicer_to_server(TaxonomyService(pool, caches, locales), server)
         workflow_pb2_grpc.add_WorkflowServiceServicer_to_server(WorkflowService(pool, caches), server)
         revisions_pb2_grpc.add_RevisionServiceServicer_to_server(RevisionService(pool), server)
+        references_pb2_grpc.add_ReferenceServiceServicer_to_server(ReferenceService(pool), server)
         rich_text_pb2_grpc.add_RichTextServiceServicer_to_server(RichTextService(), server)
 
     async with rpc.channel(settings.auth_address) as auth:
@@ -70,6 +73,8 @@ async def serve(settings: Settings) -> None:
                 lambda: outbox.relay(pool, nats, stream="content", replicas=settings.stream_replicas),
                 *caches.followers(),
                 lambda: schedules.run(pool, caches.item_changed),
+                lambda: waits.run(pool, caches.item_changed),
+                lambda: references.backfill(pool),
                 lambda: _purge(pool, settings.revision_days),
             ],
         )

@@ -32,7 +32,7 @@ class Caches:
     published: Cache[Content]
     """What readers see of an item, by its id, its fields as they are stored."""
     lists: Local[ListContentsResponse]
-    """What readers see of lists, by what they ask for, fields as they are stored; tags and categories likewise."""
+    """What readers see of lists, by what they ask for, with what is expanded; tags and categories likewise."""
     tags: Local[ListTagsResponse]
     categories: Local[ListCategoriesResponse]
     locales: Local[ListLocalesResponse]
@@ -56,8 +56,8 @@ class Caches:
         """The tasks that hear of changes in other processes."""
         return [
             lambda: self.published.follow(ITEMS),
-            # A list may ask for what is below a category, or for what a locale falls back to.
-            lambda: self.lists.follow((*ITEMS, *LOCALES, *TREE)),
+            # A list may ask for what is below a category, or for what a locale falls back to; it names fields.
+            lambda: self.lists.follow((*ITEMS, *LOCALES, *TREE, *TYPES)),
             lambda: self.tags.follow(ITEMS),
             lambda: self.categories.follow(TREE),
             lambda: self.locales.follow(LOCALES),
@@ -79,6 +79,11 @@ class Caches:
         """Let nobody see a locale as it was before a change that is committed."""
         await self.locales.changed(code)
         await self.lists.changed(code)
+
+    async def type_changed(self, type_id: str) -> None:
+        """Let nobody see a type, or the fields of its items in lists, as before a change that is committed."""
+        await self.types.changed(type_id)
+        await self.lists.changed(type_id)
 
 
 def key(request: Message) -> str:

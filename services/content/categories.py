@@ -52,6 +52,10 @@ def roots(category_id: str, moment: datetime) -> Iterator[Category]:
         yield root
 
 
+# How many `root_parameters` there are where there is a category.
+ROOT_PARAMETERS = 8
+
+
 def make_root(first: int, *, source: str = "") -> str:
     """The CTEs that make a root category if it is not there, each with a comma behind it.
 
@@ -61,7 +65,7 @@ def make_root(first: int, *, source: str = "") -> str:
         first: the number of the first of `root_parameters`.
         source: a FROM clause without whose row nothing is made.
     """
-    category_id, name, slug, moment, *event = (f"${number}" for number in range(first, first + 8))
+    category_id, name, slug, moment, *event = (f"${number}" for number in range(first, first + ROOT_PARAMETERS))
     category_id, moment = f"{category_id}::text", f"{moment}::timestamptz"
     return f"""
         found_category AS (

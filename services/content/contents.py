@@ -4,6 +4,7 @@ import uuid
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import asyncpg
@@ -13,7 +14,7 @@ from google.protobuf.message import Message
 from libs import filters, outbox, paging, text
 from libs.db import Connection
 from libs.errors import AlreadyExists, InvalidArgument, NotFound
-from services.content import categories, etags, fields, locales, stages, types, unique_values
+from services.content import categories, etags, fields, locales, references, stages, types, unique_values
 from services.content.stages import Row, timestamp
 from thmnayah.content.v1.content_pb2 import (
     Content,
@@ -33,7 +34,7 @@ UNLOCALISED = ("category", "tags", "external_id")
 _COLUMNS = (
     "id, type, slug, title, description, body, category, tags, external_id, fields, published, reviews, archived,"
     " changes, stale, revision, schedules, version, create_time, update_time, publish_time, created_by,"
-    " delete_time, expire_time"
+    " delete_time, expire_time, waiting"
 )
 # Rows as `draft` takes them, with the transaction's time as `moment`.
 SELECT = f"""
@@ -66,7 +67,13 @@ _FIELDS = {
     "publish_time": filters.Field("publish_time", "time"),
     "publishTime": filters.Field("publish_time", "time"),
 }
-_DRAFT_FIELDS = {**_FIELDS, "stale": filters.Field("stale", "list")}
+_BROKEN = filters.Field(references.BROKEN, "list")
+_DRAFT_FIELDS = {
+    **_FIELDS,
+    "stale": filters.Field("stale", "list"),
+    "broken_references": _BROKEN,
+    "brokenReferences": _BROKEN,
+}
 
 _ORDERS = {
     "create_time": "create_time",
@@ -140,7 +147,9 @@ async def create(conn: Connection, content: Content, kind: ContentType, *, creat
         "publish_time": None,
         "delete_time": None,
         "expire_time": None,
+        "waiting": None,
     }
+    referred = references.of(values["fields"])
     roots = categories.roots(content.category, moment)
     root = next(roots, None)
     while True:
@@ -149,7 +158,7 @@ async def create(conn: Connection, content: Content, kind: ContentType, *, creat
         created = fields.show(_stored(row), kind)
         try:
             outcome = await conn.execute(
-                _CREATE if root is None else _CREATE_FILED,
+                _creation(filed=root is not None, referring=bool(referred)),
                 *(row[name] for name in ("id", "type", "created_by", *LOCALISED, *UNLOCALISED, "fields")),
                 *(row[name] for name in ("version", "create_time", "changes")),
                 list(choices),
@@ -159,6 +168,7 @@ async def create(conn: Connection, content: Content, kind: ContentType, *, creat
                 kind.update_time.ToDatetime(UTC) if kind.id else None,
                 unique_values.fields(kind),
                 *categories.root_parameters(root),
+                *(references.insert_parameters(referred) if referred else ()),
             )
         except asyncpg.UniqueViolationError as error:
             if error.constraint_name == "slugs_pkey":
@@ -190,15 +200,21 @@ _CREATE_IN = f"""
     ), event AS (
         INSERT INTO outbox (id, subject, headers, payload)
         SELECT $18::uuid, $19::text, $20::jsonb, $21::bytea FROM checked
-    )
+    ) {{references}}
     INSERT INTO contents (id, type, created_by, slug, title, description, body, category, tags,
                           external_id, fields, version, create_time, update_time, changes)
     SELECT $1::uuid, $2::text, $3::text, $4::jsonb, $5::jsonb, $6::jsonb, $7::jsonb, $8::text, $9::text[],
            $10::text, $11::jsonb, $12::integer, $13::timestamptz, $13::timestamptz, $14::jsonb
     FROM checked
 """
-_CREATE = _CREATE_IN.format(category="")
-_CREATE_FILED = _CREATE_IN.format(category=categories.make_root(24, source="FROM checked"))
+
+
+@cache
+def _creation(*, filed: bool, referring: bool) -> str:
+    """The statement that makes an item; with a category it takes that's parameters, then those of its references."""
+    category = categories.make_root(24, source="FROM checked") if filed else ""
+    first = 24 + categories.ROOT_PARAMETERS * filed
+    return _CREATE_IN.format(category=category, references=references.insert(first) if referring else "")
 
 
 async def get_draft(conn: Connection, content_id: str) -> Content:
@@ -212,6 +228,24 @@ async def get_published(conn: Connection, content_id: str) -> Content:
     if stored is None:
         raise not_found(content_id)
     return Content.FromString(stored)
+
+
+async def find_all(conn: Connection, ids: Collection[str], chain: Sequence[str], *, drafts: bool) -> list[Content]:
+    """Those that there are of some items, their fields as they are stored; `drafts` and `chain` as for `list_page`."""
+    if not ids:
+        return []
+    columns, table, there, locales = (
+        (_COLUMNS, "contents", "delete_time IS NULL", "title ?|")
+        if drafts
+        else ("content", "publications", "TRUE", "locales &&")
+    )
+    rows = await conn.fetch(
+        f"SELECT {columns} FROM {table} WHERE id = ANY($1) AND {there}"
+        f" AND ($2::text[] = '{{}}' OR {locales} $2::text[]) ORDER BY id",
+        list(ids),
+        list(chain),
+    )
+    return [_stored(dict(row)) if drafts else Content.FromString(row["content"]) for row in rows]
 
 
 async def list_page(
@@ -332,6 +366,8 @@ async def update(
         return None
     if after["fields"] != before["fields"]:
         await unique_values.claim(conn, content.id, kind, after["fields"])
+        change = (content.id, references.of(before["fields"]), references.of(after["fields"]))
+        await references.put(conn, "draft_references", [change])
     if after["category"] != before["category"]:
         await categories.ensure(conn, after["category"] or "")
     columns = {column: after[column] for column in after if after[column] != before[column]}
@@ -435,11 +471,17 @@ async def store(
     return changed
 
 
-async def delete(conn: Connection, content_id: str, *, etag: str) -> Content:
-    """Take an item from everyone, into the trash; its external id and its slugs are free again."""
+async def delete(conn: Connection, content_id: str, *, etag: str, force: bool) -> Content:
+    """Take an item from everyone, into the trash; its external id and its slugs are free again.
+
+    Args:
+        force: also when published items refer to it.
+    """
     row = await read(conn, content_id, lock=True)
     etags.check(etag, row["version"])
     await conn.execute("DELETE FROM publications WHERE id = $1", content_id)
+    if not force:
+        await references.check_unused(conn, content_id)
     await conn.execute("DELETE FROM slugs WHERE content_id = $1", content_id)
     await unique_values.release(conn, content_id)
     columns = {
@@ -451,6 +493,7 @@ async def delete(conn: Connection, content_id: str, *, etag: str) -> Content:
         "archived": [],
         "schedules": [],
         "next_schedule": None,
+        "waiting": None,
     }
     return await store(conn, row, columns, events=[_gone])
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from libs.db import Connection
 from libs.errors import FailedPrecondition
-from services.content import contents, fields, stages
+from services.content import contents, fields, references, stages
 from services.content.contents import LOCALISED
+from services.content.references import Reference
 from services.content.stages import Row
 from thmnayah.content.v1.content_pb2 import Content, ContentPublished, ContentUnpublished
 
@@ -22,8 +23,28 @@ async def publish(
 
     Returns:
         The item as editors see it; None when readers saw just that already.
+
+    Raises:
+        FailedPrecondition: the item is not complete, or refers to what readers do not see.
     """
     stored = await conn.fetchval("SELECT content FROM publications WHERE id = $1", row["id"])
+    shown, wanted, chosen = sides(row, stored, locales)
+    if wanted == shown and not any(stages.modified(row, locale) for locale in chosen):
+        return None
+    changed = {**columns(row, chosen), **(also or {})}
+    if wanted == shown:  # changed and changed back
+        return await contents.store(conn, row, changed)
+    before, after = references.of(shown.fields), references.of(wanted.fields)
+    await references.check(conn, row, contents.type_of(row), after, locales=chosen)
+    return await _store(conn, row, wanted, changed, (before, after))
+
+
+def sides(row: Row, stored: bytes | None, locales: Sequence[str]) -> tuple[Content, Content, list[str]]:
+    """What readers see of an item, what they would see once its draft is published in some locales, and these.
+
+    Raises:
+        FailedPrecondition: the item is not complete.
+    """
     shown = Content() if stored is None else Content.FromString(stored)
     wanted = Content()
     wanted.CopyFrom(shown)
@@ -34,18 +55,19 @@ async def publish(
     wanted.category = row["category"] or ""
     wanted.external_id = row["external_id"] or ""
     wanted.tags[:] = row["tags"]
-    if wanted == shown and not any(stages.modified(row, locale) for locale in chosen):
-        return None
+    return shown, wanted, chosen
+
+
+def columns(row: Row, chosen: Sequence[str]) -> dict[str, Any]:
+    """The columns of the row that its publishing in these locales changes."""
     # What all locales share is shown with any of them: others may be as their drafts are, too.
     same = {*chosen, *(locale for locale in row["published"] if not stages.modified(row, locale, shared=False))}
     moment, version = row["moment"].isoformat(), row["version"] + 1
     since = {locale: row["published"].get(locale, {}).get("time", moment) for locale in same}
     published = {**row["published"], **{locale: {"time": time, "version": version} for locale, time in since.items()}}
     reviews = {locale: review for locale, review in row["reviews"].items() if locale not in same}
-    columns = {"published": published, "reviews": reviews, **(also or {})}
-    if wanted == shown:  # changed and changed back
-        return await contents.store(conn, row, columns)
-    return await _store(conn, row, wanted, columns)
+    done = row["waiting"] is not None and {*(row["waiting"]["locales"] or row["title"])} <= {*chosen}
+    return {"published": published, "reviews": reviews, **({"waiting": None} if done else {})}
 
 
 def check_publishable(row: Row, locales: Sequence[str], shown: Content) -> list[str]:
@@ -96,26 +118,34 @@ def check_publishable(row: Row, locales: Sequence[str], shown: Content) -> list[
 
 
 async def unpublish(
-    conn: Connection, row: Row, *, locales: Sequence[str], also: Mapping[str, Any] | None = None
+    conn: Connection, row: Row, *, locales: Sequence[str], force: bool = False, also: Mapping[str, Any] | None = None
 ) -> Content | None:
-    """Take the item of a locked row from readers in some locales, or in all.
+    """Take the item of a locked row from readers in some locales, or in all; it waits to be published no longer.
 
     Args:
+        force: also when published items refer to it.
         also: other columns to change with it.
 
     Returns:
         The item as editors see it; None when readers do not see these locales.
     """
     gone = set(locales or row["published"]) & set(row["published"])
+    waited = {"waiting": None} if row["waiting"] is not None else {}
     if not gone:
-        return None
+        return await contents.store(conn, row, waited) if waited else None
     kept = {locale: each for locale, each in row["published"].items() if locale not in gone}
-    wanted = Content.FromString(await conn.fetchval("SELECT content FROM publications WHERE id = $1", row["id"]))
+    wanted = Content.FromString(
+        await conn.fetchval("SELECT content FROM publications WHERE id = $1 FOR UPDATE", row["id"])
+    )
+    if not force:
+        await references.check_unused(conn, str(row["id"]), gone if kept else None)
+    before = references.of(wanted.fields)
     for locale in gone:
         for field in LOCALISED:
             getattr(wanted, field).pop(locale, None)
     fields.unpublish(wanted, gone)
-    return await _store(conn, row, wanted, {"published": kept, **(also or {})}, unpublished=True)
+    links = before, references.of(wanted.fields)
+    return await _store(conn, row, wanted, {"published": kept, **waited, **(also or {})}, links, unpublished=True)
 
 
 def _approved(row: Row, locale: str, required: int) -> bool:
@@ -124,16 +154,36 @@ def _approved(row: Row, locale: str, required: int) -> bool:
 
 
 async def _store(
-    conn: Connection, row: Row, shown: Content, columns: Mapping[str, Any], *, unpublished: bool = False
+    conn: Connection,
+    row: Row,
+    shown: Content,
+    columns: Mapping[str, Any],
+    links: tuple[set[Reference], set[Reference]],
+    *,
+    unpublished: bool = False,
 ) -> Content:
-    """Make `shown`, the texts of the published locales, what readers see, and write its columns and its event."""
+    """Make `shown`, the texts of the published locales, what readers see, and write its columns and its event.
+
+    Args:
+        links: what readers saw it refer to, and what they will see.
+    """
+    columns = describe(row, shown, columns)
+    await _show(conn, {**row, **columns, "version": row["version"] + 1}, shown)
+    if columns["published"]:  # without, what it referred to went with it
+        await references.put(conn, "publication_references", [(str(row["id"]), *links)])
+    fields.show(shown, contents.type_of(row))
+    told = ContentUnpublished(content=shown) if unpublished else ContentPublished(content=shown)
+    return await contents.store(conn, row, columns, events=[lambda _: told])
+
+
+def describe(row: Row, shown: Content, columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Say of what readers will see where it stands; the columns, with since when they see any of it."""
     times = [datetime.fromisoformat(each["time"]) for each in columns["published"].values()]
-    columns = {**columns, "publish_time": min(times, default=None)}
-    after = {**row, **columns, "version": row["version"] + 1}
+    version = row["version"] + 1
     shown.id = str(row["id"])
     shown.type = row["type"]
-    shown.version = after["version"]
-    shown.etag = f'"{after["version"]}-published"'
+    shown.version = version
+    shown.etag = f'"{version}-published"'
     shown.created_by = row["created_by"]
     shown.create_time.CopyFrom(stages.timestamp(row["create_time"]))
     shown.update_time.CopyFrom(stages.timestamp(row["moment"]))
@@ -146,10 +196,7 @@ async def _store(
         status.publish_time.CopyFrom(stages.timestamp(datetime.fromisoformat(since["time"])))
     if times:
         shown.publish_time.CopyFrom(stages.timestamp(min(times)))
-    await _show(conn, after, shown)
-    fields.show(shown, contents.type_of(row))
-    told = ContentUnpublished(content=shown) if unpublished else ContentPublished(content=shown)
-    return await contents.store(conn, row, columns, events=[lambda _: told])
+    return {**columns, "publish_time": min(times, default=None)}
 
 
 async def _show(conn: Connection, row: Row, content: Content) -> None:

@@ -9,7 +9,20 @@ from libs import rpc
 from libs.db import Connection, Pool, connection, transaction
 from libs.identity import caller
 from libs.rpc import Context
-from services.content import caches, contents, etags, fields, publishing, revisions, schedules, types, workflow
+from services.content import (
+    caches,
+    contents,
+    etags,
+    expansions,
+    fields,
+    publishing,
+    revisions,
+    schedules,
+    together,
+    types,
+    waits,
+    workflow,
+)
 from services.content.caches import Caches
 from services.content.locales import Locales
 from services.content.stages import Row
@@ -45,9 +58,11 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
 
     async def GetContent(self, request: content_pb2.GetContentRequest, context: Context) -> Content:
         chain = await self.locales.chain(request)
+        if request.expand:
+            return await etags.tagged(await self._expanded(request, chain), context)
         if not sees_drafts(request.view):
             stored = await self.caches.published.get(request.id, lambda: self._published(request.id))
-            return await etags.tagged(await self._shown(stored, chain, {}), context)
+            return await etags.tagged(await self._shown(stored, chain), context)
         async with connection(self.db) as conn:
             draft = await contents.get_draft(conn, request.id)
         if chain:
@@ -61,22 +76,17 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
 
         return await self.caches.types.get(type_id, load)
 
-    async def _shown(self, stored: Content, chain: Sequence[str], kinds: dict[str, ContentType]) -> Content:
+    async def _shown(self, stored: Content, chain: Sequence[str]) -> Content:
         """An item with its fields by their names of today, in the locales asked for.
 
         What is stored stays as it is, since others read it too.
-
-        Args:
-            kinds: the types that were asked for already; this one's is added.
         """
         if not stored.fields and not chain:
             return stored
         content = Content()
         content.CopyFrom(stored)
         if content.fields:
-            if content.type not in kinds:
-                kinds[content.type] = await self._type(content.type)
-            fields.show(content, kinds[content.type])
+            fields.show(content, await self._type(content.type))
         if chain:
             contents.resolve(content, chain)
         return content
@@ -92,21 +102,15 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
             caller.get().require(READ_DRAFTS)
         chain = await self.locales.chain(request)
         if sees_drafts(request.view) or request.deleted:
-            page = await self._list(request, chain, drafts=True)
-        else:
-            key = " ".join((caches.key(request), *chain))
-            page = await self.caches.lists.get(key, lambda: self._list(request, chain, drafts=False))
-        if not chain and not any(item.fields for item in page.contents):
-            return page
-        kinds: dict[str, ContentType] = {}
-        shown = [await self._shown(item, chain, kinds) for item in page.contents]
-        return content_pb2.ListContentsResponse(contents=shown, next_page_token=page.next_page_token)
+            return await self._list(request, chain, drafts=True)
+        key = " ".join((caches.key(request), *chain))
+        return await self.caches.lists.get(key, lambda: self._list(request, chain, drafts=False))
 
     async def _list(
         self, request: content_pb2.ListContentsRequest, chain: Sequence[str], *, drafts: bool
     ) -> content_pb2.ListContentsResponse:
         async with connection(self.db) as conn:
-            return await contents.list_page(
+            page = await contents.list_page(
                 conn,
                 drafts=drafts,
                 deleted=request.deleted,
@@ -116,6 +120,23 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
                 page_size=request.page_size,
                 page_token=request.page_token,
             )
+            return await expansions.show(conn, page, request.expand, chain, drafts=drafts)
+
+    async def _expanded(self, request: content_pb2.GetContentRequest, chain: Sequence[str]) -> Content:
+        """An item with what it refers to, kept like a list of one: the same changes make it untrue."""
+        drafts = sees_drafts(request.view)
+
+        async def load() -> content_pb2.ListContentsResponse:
+            async with connection(self.db) as conn:
+                found = await contents.find_all(conn, [request.id], chain, drafts=drafts)
+                page = content_pb2.ListContentsResponse(contents=found)
+                return expansions.join(await expansions.show(conn, page, request.expand, chain, drafts=drafts))
+
+        key = " ".join(("one", caches.key(request), *chain))
+        page = await (load() if drafts else self.caches.lists.get(key, load))
+        if not page.contents:
+            raise contents.not_found(request.id)
+        return page.contents[0]
 
     async def UpdateContent(self, request: content_pb2.UpdateContentRequest, context: Context) -> Content:
         if contents.normalize(request.content):
@@ -137,20 +158,32 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
         return await etags.tagged(content, context)
 
     async def PublishContent(self, request: content_pb2.PublishContentRequest, context: Context) -> Content:
-        step = partial(publishing.publish, locales=request.locales)
+        if request.references == request.BOTH:
+            async with transaction(self.db) as conn:
+                content, changed = await together.publish(
+                    conn, request.id, locales=request.locales, etag=etags.given(request.etag)
+                )
+            for content_id in changed:
+                await self.caches.item_changed(content_id)
+            return await etags.tagged(content, context)
+        step = (
+            partial(waits.publish, locales=request.locales, author=caller.get().user_id)
+            if request.references == request.WAIT
+            else partial(publishing.publish, locales=request.locales)
+        )
         content = await _change(self.db, request.id, request.etag, step)
         await self.caches.item_changed(request.id)
         return await etags.tagged(content, context)
 
     async def UnpublishContent(self, request: content_pb2.UnpublishContentRequest, context: Context) -> Content:
-        step = partial(publishing.unpublish, locales=request.locales)
+        step = partial(publishing.unpublish, locales=request.locales, force=request.force)
         content = await _change(self.db, request.id, request.etag, step)
         await self.caches.item_changed(request.id)
         return await etags.tagged(content, context)
 
     async def DeleteContent(self, request: content_pb2.DeleteContentRequest, context: Context) -> Content:
         async with transaction(self.db) as conn:
-            content = await contents.delete(conn, request.id, etag=etags.given(request.etag))
+            content = await contents.delete(conn, request.id, etag=etags.given(request.etag), force=request.force)
         await self.caches.item_changed(request.id)
         return content
 
@@ -191,7 +224,7 @@ class WorkflowService(workflow_pb2_grpc.WorkflowServiceServicer):
         return await etags.tagged(await _change(self.db, request.id, request.etag, step), context)
 
     async def ArchiveContent(self, request: workflow_pb2.ArchiveContentRequest, context: Context) -> Content:
-        step = partial(workflow.archive, locales=request.locales)
+        step = partial(workflow.archive, locales=request.locales, force=request.force)
         content = await _change(self.db, request.id, request.etag, step)
         await self.caches.item_changed(request.id)
         return await etags.tagged(content, context)

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.errors import FailedPrecondition
-from thmnayah.content.v1.content_pb2 import Content, Schedule
+from thmnayah.content.v1.content_pb2 import Content, PublishWait, Schedule
 
 # Columns by name: a row of `contents`, perhaps with what a change made of it.
 Row: TypeAlias = Mapping[str, Any]
@@ -34,6 +34,8 @@ def describe(content: Content, row: Row) -> None:
     if states == {Content.ARCHIVED}:
         content.state = Content.ARCHIVED
     content.schedules.extend(schedule(each) for each in row["schedules"])
+    if row["waiting"] is not None:
+        content.waiting.CopyFrom(_waiting(row["waiting"]))
 
 
 def stage(row: Row, locale: str) -> "Content.State.ValueType":
@@ -115,6 +117,15 @@ def timestamp(moment: datetime) -> Timestamp:
     stamp = Timestamp()
     stamp.FromDatetime(moment)
     return stamp
+
+
+def _waiting(stored: Mapping[str, Any]) -> PublishWait:
+    return PublishWait(
+        locales=stored["locales"],
+        create_time=timestamp(datetime.fromisoformat(stored["time"])),
+        created_by=stored["created_by"],
+        problem=stored["problem"],
+    )
 
 
 def _review(stored: Mapping[str, Any]) -> Content.Review:

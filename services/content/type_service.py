@@ -24,7 +24,7 @@ class ContentTypeService(types_pb2_grpc.ContentTypeServiceServicer):
         async with transaction(self.db) as conn:
             kind = await types.create(conn, request.content_type)
             await outbox.add(conn, types_pb2.ContentTypeCreated(content_type=kind), about=kind.id)
-        await self.caches.types.changed(kind.id)
+        await self.caches.type_changed(kind.id)
         return await etags.tagged(kind, context)
 
     async def GetContentType(self, request: types_pb2.GetContentTypeRequest, context: Context) -> ContentType:
@@ -53,7 +53,7 @@ class ContentTypeService(types_pb2_grpc.ContentTypeServiceServicer):
                 kind = await types.store(conn, current, kind)
                 await outbox.add(conn, types_pb2.ContentTypeUpdated(content_type=kind), about=kind.id)
         if not request.validate_only:
-            await self.caches.types.changed(kind.id)
+            await self.caches.type_changed(kind.id)
         kind.breaks.extend(breaks)
         return await etags.tagged(kind, context)
 
@@ -63,7 +63,7 @@ class ContentTypeService(types_pb2_grpc.ContentTypeServiceServicer):
             etags.check(etags.given(request.etag), kind.version)
             await types.delete(conn, kind)
             await outbox.add(conn, types_pb2.ContentTypeDeleted(content_type=kind), about=kind.id)
-        await self.caches.types.changed(kind.id)
+        await self.caches.type_changed(kind.id)
         return kind
 
     async def GetContentTypeSchema(self, request: types_pb2.GetContentTypeSchemaRequest, context: Context) -> HttpBody:

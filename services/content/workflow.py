@@ -114,8 +114,12 @@ async def request_changes(conn: Connection, row: Row, *, locales: Sequence[str],
     )
 
 
-async def archive(conn: Connection, row: Row, *, locales: Sequence[str]) -> Content | None:
-    """Put locales away, from readers and authors alike; None when they are already."""
+async def archive(conn: Connection, row: Row, *, locales: Sequence[str], force: bool) -> Content | None:
+    """Put locales away, from readers and authors alike; None when they are already.
+
+    Args:
+        force: also when published items refer to them.
+    """
     chosen = [locale for locale in locales or {**row["title"], **row["published"]} if locale not in row["archived"]]
     # Readers may see what has no draft any more.
     stages.wanted(row, [locale for locale in chosen if locale not in row["published"]], ())
@@ -127,7 +131,7 @@ async def archive(conn: Connection, row: Row, *, locales: Sequence[str]) -> Cont
         "reviews": {locale: review for locale, review in row["reviews"].items() if locale not in chosen},
         **_without_schedules(row, put_away),
     }
-    shown = await publishing.unpublish(conn, row, locales=chosen)
+    shown = await publishing.unpublish(conn, row, locales=chosen, force=force)
     if shown is not None:
         row = await contents.read(conn, str(row["id"]), lock=True)
     return await contents.store(

@@ -41,6 +41,7 @@ MAY_CALL = {
     "RevisionService/GetRevision": EDITORS,
     "RevisionService/DiffRevisions": EDITORS,
     "RevisionService/RestoreRevision": EDITORS,
+    "ReferenceService/ListReferences": EVERYONE,
     "RichTextService/ParseRichText": EDITORS,
     "RichTextService/RenderRichText": EVERYONE - {""},
     "RichTextService/DiffRichText": EVERYONE - {""},

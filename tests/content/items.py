@@ -74,16 +74,16 @@ class Caller:
         )
         return await self.content.UpdateContent(request, metadata=self.metadata, timeout=SECONDS)
 
-    async def publish(self, content_id: str, *locales: str, etag: str = "") -> Content:
-        request = PublishContentRequest(id=content_id, locales=locales, etag=etag)
+    async def publish(self, content_id: str, *locales: str, etag: str = "", **how: Any) -> Content:
+        request = PublishContentRequest(id=content_id, locales=locales, etag=etag, **how)
         return await self.content.PublishContent(request, metadata=self.metadata, timeout=SECONDS)
 
-    async def unpublish(self, content_id: str, *locales: str, etag: str = "") -> Content:
-        request = UnpublishContentRequest(id=content_id, locales=locales, etag=etag)
+    async def unpublish(self, content_id: str, *locales: str, etag: str = "", force: bool = False) -> Content:
+        request = UnpublishContentRequest(id=content_id, locales=locales, etag=etag, force=force)
         return await self.content.UnpublishContent(request, metadata=self.metadata, timeout=SECONDS)
 
-    async def delete(self, content_id: str, *, etag: str = "") -> Content:
-        request = DeleteContentRequest(id=content_id, etag=etag)
+    async def delete(self, content_id: str, *, etag: str = "", force: bool = False) -> Content:
+        request = DeleteContentRequest(id=content_id, etag=etag, force=force)
         return await self.content.DeleteContent(request, metadata=self.metadata, timeout=SECONDS)
 
     async def submit(self, content_id: str, *locales: str, **said: Any) -> Content:
@@ -98,8 +98,8 @@ class Caller:
         request = RequestContentChangesRequest(id=content_id, locales=locales, note=note)
         return await self.workflow.RequestContentChanges(request, metadata=self.metadata, timeout=SECONDS)
 
-    async def archive(self, content_id: str, *locales: str) -> Content:
-        request = ArchiveContentRequest(id=content_id, locales=locales)
+    async def archive(self, content_id: str, *locales: str, force: bool = False) -> Content:
+        request = ArchiveContentRequest(id=content_id, locales=locales, force=force)
         return await self.workflow.ArchiveContent(request, metadata=self.metadata, timeout=SECONDS)
 
     async def restore(self, content_id: str, *locales: str) -> Content:

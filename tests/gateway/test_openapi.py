@@ -144,7 +144,7 @@ def test_a_request_is_split_between_path_query_and_body(
     assert _body(update) == {"$ref": "#/components/schemas/ContentPatch"}
     assert publish["path"] == "/v1/contents/{id}:publish"
     assert _parameters(document, publish, "query") == {}
-    assert list(schemas["PublishContentRequest"]["properties"]) == ["locales", "etag"]
+    assert list(schemas["PublishContentRequest"]["properties"]) == ["locales", "etag", "references"]
 
 
 def test_a_patch_requires_no_field_and_is_else_the_same(schemas: dict[str, Json]) -> None:

@@ -197,9 +197,11 @@ class Import:
         if self._is_published(record):
             locales = sorted(content.title) if self._publish else record.published_locales
             if not (existing and existing.shown and shows(existing.shown, content, locales)):
-                request = PublishContentRequest(id=content.id, locales=locales)
+                # What it refers to may stand further down in the file.
+                wait = PublishContentRequest.WAIT
+                request = PublishContentRequest(id=content.id, locales=locales, references=wait)
                 published = await patiently(lambda: self._mesh.content.PublishContent(request))
-                self.counts.published += published.version != content.version
+                self.counts.published += published.version != content.version and not published.HasField("waiting")
         return outcome
 
     def _is_published(self, record: Record) -> bool:

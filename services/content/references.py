@@ -1,0 +1,273 @@
+"""References from items to items: found in what these hold, kept in an index, and checked before one would break."""
+
+import asyncio
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, Literal, TypeAlias
+
+import structlog
+
+from libs.db import Connection, Pool, transaction
+from libs.errors import FailedPrecondition, Failure
+from services.content.fields import Json
+from services.content.stages import Row
+from thmnayah.content.v1.content_pb2 import Content
+from thmnayah.content.v1.types_pb2 import ContentType, Field, Kind
+from thmnayah.content.v1.values_pb2 import Value
+
+# A path by the ids of fields (`f1[2].f3`), the locale or "", and the id that is referred to.
+Reference: TypeAlias = tuple[str, str, str]
+# What one side of an item refers to before and after a change, with the item's id.
+Change: TypeAlias = tuple[str, Collection[Reference], Collection[Reference]]
+Table: TypeAlias = Literal["draft_references", "publication_references"]
+
+BACKFILL_ITEMS = 200
+# Of those who refer to an item, how many a refusal names.
+NAMED = 5
+
+# Whether readers see what a row `r` of an index refers to.
+SATISFIED = """
+    EXISTS (SELECT FROM publications p WHERE p.id = r.to_id AND (r.locale = '' OR r.locale = ANY(p.locales)))
+"""
+# Whether a row `r` refers to an item that is neither there nor only in the trash.
+GONE = "NOT EXISTS (SELECT FROM contents t WHERE t.id = r.to_id AND t.delete_time IS NULL)"
+# The ids that an item of `contents` refers to in vain: for its editors, or for its readers.
+BROKEN = f"""
+    ARRAY(SELECT r.to_id::text FROM draft_references r WHERE r.from_id = contents.id AND {GONE}
+          UNION SELECT r.to_id::text FROM publication_references r WHERE r.from_id = contents.id AND NOT {SATISFIED})
+"""
+
+_log = structlog.get_logger(__name__)
+
+
+def found(value: Json | Value, at: str) -> Iterator[tuple[str, str]]:
+    """Each path in a value, of one locale, at which it refers to an item, with the item's id.
+
+    Args:
+        value: as a draft keeps it, or as what is published does.
+        at: the path of the value.
+    """
+    name, held = _arm(value)
+    if name == "reference":
+        yield at, held.lower()
+    elif name == "list":
+        for number, each in enumerate(held):
+            yield from found(each, f"{at}[{number}]")
+    elif name == "group":
+        for field, each in held.items():
+            yield from found(each, f"{at}.{field}")
+
+
+def refers(kind: Kind) -> bool:
+    """Whether a value of this kind may refer to an item."""
+    match kind.WhichOneof("kind"):
+        case "list":
+            return refers(kind.list.item)
+        case "group":
+            return any(refers(each.kind) for each in kind.group.fields)
+        case name:
+            return name == "reference"
+
+
+def of(held: Mapping[str, Any]) -> set[Reference]:
+    """All that fields refer to, as a draft keeps them or as what is published does."""
+    return {
+        (path, locale, target)
+        for field, values in held.items()
+        for locale, value in (values if isinstance(values, dict) else values.localized.values).items()
+        for path, target in found(value, field)
+    }
+
+
+def named(kind: ContentType, path: str) -> str:
+    """A path with the names that fields have today; an id that is no field's stays."""
+    inner: Iterable[Field] = kind.fields
+    parts = []
+    for part in path.split("."):
+        field_id, bracket, numbers = part.partition("[")
+        field = next((each for each in inner if each.id == field_id), Field(name=field_id))
+        parts.append(field.name + bracket + numbers)
+        of_field = field.kind
+        while of_field.WhichOneof("kind") == "list":
+            of_field = of_field.list.item
+        inner = of_field.group.fields
+    return ".".join(parts)
+
+
+async def put(conn: Connection, table: Table, changes: Iterable[Change]) -> None:
+    """Make the index say what items refer to after changes of one side; without a statement where that is the same."""
+    gone: list[tuple[str, str, str, str]] = []
+    new: list[tuple[str, str, str, str]] = []
+    for item, before, after in changes:
+        was, is_now = ({(item, *_indexed(each)) for each in one} for one in (before, after))
+        gone += was - is_now
+        new += is_now - was
+    if gone or new:
+        await conn.execute(
+            f"""
+            WITH gone AS (
+                DELETE FROM {table} AS held
+                USING unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[]) AS old (from_id, path, locale, to_id)
+                WHERE (held.to_id, held.from_id, held.path, held.locale)
+                    = (old.to_id, old.from_id, old.path, old.locale)
+            )
+            INSERT INTO {table} (from_id, path, locale, to_id)
+            SELECT from_id, path, locale, to_id
+            FROM unnest($5::uuid[], $6::text[], $7::text[], $8::uuid[]) AS new (from_id, path, locale, to_id)
+            ON CONFLICT DO NOTHING
+            """,
+            *([each[column] for each in rows] for rows in (gone, new) for column in range(4)),
+        )
+
+
+def insert(first: int) -> str:
+    """The CTE, with a comma before it, that indexes a new draft $1; `first` of `insert_parameters`."""
+    return f"""
+        , referring AS (
+            INSERT INTO draft_references (from_id, path, locale, to_id)
+            SELECT $1::uuid, path, locale, to_id
+            FROM checked, unnest(${first}::text[], ${first + 1}::text[], ${first + 2}::uuid[])
+                 AS new (path, locale, to_id)
+        )
+    """
+
+
+def insert_parameters(held: Collection[Reference]) -> list[object]:
+    """What `insert` fills in."""
+    rows = {_indexed(each) for each in held}
+    return [[row[column] for row in rows] for column in range(3)]
+
+
+async def check(
+    conn: Connection, row: Row, kind: ContentType, referred: Collection[Reference], *, locales: Collection[str]
+) -> None:
+    """Check that readers of an item, once these locales are published, can follow what it refers to.
+
+    What they see now stays until the transaction ends.
+
+    Raises:
+        FailedPrecondition: naming each path that leads nowhere.
+    """
+    item = str(row["id"])
+    asked = [each for each in referred if each[1] in ("", *locales)]
+    if asked and (wrong := await unsatisfied(conn, asked, also={item: {*locales, *row["published"]}})):
+        raise await unpublished(conn, kind, wrong)
+
+
+async def unsatisfied(
+    conn: Connection, referred: Collection[Reference], *, also: Mapping[str, Collection[str]]
+) -> list[Reference]:
+    """Those to items that readers do not see: in the reference's locale or, where it has none, in any.
+
+    Args:
+        also: items that the same transaction publishes, with the locales.
+    """
+    # A lock that stops whoever unpublishes the item, and nobody who publishes it.
+    rows = await conn.fetch(
+        "SELECT id, locales FROM publications WHERE id = ANY($1) ORDER BY id FOR KEY SHARE",
+        list({target for _, _, target in referred}),
+    )
+    seen = {str(row["id"]): {*row["locales"], *also.get(str(row["id"]), ())} for row in rows}
+    seen = {**{item: {*locales} for item, locales in also.items()}, **seen}
+    return sorted(each for each in referred if each[2] not in seen or (each[1] != "" and each[1] not in seen[each[2]]))
+
+
+async def unpublished(conn: Connection, kind: ContentType, wrong: Collection[Reference]) -> FailedPrecondition:
+    """What to say of references to what readers do not see."""
+    ids = {target for _, _, target in wrong}
+    there = await conn.fetch("SELECT id FROM contents WHERE id = ANY($1) AND delete_time IS NULL", list(ids))
+    gone = ids - {str(row["id"]) for row in there}
+    violations = {}
+    for path, locale, target in wrong:
+        at = "fields." + ".".join(filter(None, (named(kind, path), locale)))
+        readers = f"not published in {locale}" if locale else "not published"
+        violations[at] = f"refers to {target}, which {'was deleted' if target in gone else f'is {readers}'}"
+    told = ", ".join(violations)
+    if gone:
+        return FailedPrecondition(
+            "REFERENCE_DELETED",
+            f"these refer to items that were deleted: {told}",
+            f"تشير هذه الحقول إلى عناصر محذوفة: {told}",
+            violations=violations,
+        )
+    return FailedPrecondition(
+        "REFERENCE_UNPUBLISHED",
+        f"these refer to items that are not published: {told}",
+        f"تشير هذه الحقول إلى عناصر غير منشورة: {told}",
+        violations=violations,
+    )
+
+
+async def check_unused(conn: Connection, content_id: str, locales: Collection[str] | None = None) -> None:
+    """Check that no other published item refers to one that readers are to lose in some locales, or in all.
+
+    Call it once the item's row in `publications` is locked or gone: nobody then adds a reference.
+
+    Raises:
+        FailedPrecondition: naming the first who do.
+    """
+    rows = await conn.fetch(
+        f"""
+        SELECT from_id, count(*) OVER () AS count FROM publication_references
+        WHERE to_id = $1 AND from_id <> $1 AND ($2::text[] IS NULL OR locale = ANY($2))
+        GROUP BY from_id ORDER BY from_id LIMIT {NAMED}
+        """,
+        content_id,
+        None if locales is None else list(locales),
+    )
+    if rows:
+        count, ids = rows[0]["count"], [str(row["from_id"]) for row in rows]
+        raise FailedPrecondition(
+            "CONTENT_REFERENCED",
+            f"published items refer to it, {count} in all, such as {ids[0]}; force does it anyway",
+            f"تشير إليه عناصر منشورة عددها {count}، منها {ids[0]}؛ يمكن فرض ذلك بالحقل force",
+            violations={f"contents.{each}": "refers to it" for each in ids},
+            metadata={"count": str(count)},
+        )
+
+
+async def backfill(pool: Pool) -> None:
+    """Index what was stored before there was an index: so many items a transaction, from where the last one ended."""
+    done = False
+    while not done:
+        try:
+            async with transaction(pool) as conn:
+                after = await conn.fetchval("SELECT after_id FROM reference_backfill FOR UPDATE")
+                done = after is None or await _backfill(conn, after)
+        except Failure as error:  # the next round tries again
+            _log.warning("backfill_interrupted", error=error.reason)
+            await asyncio.sleep(1)
+
+
+async def _backfill(conn: Connection, after: str) -> bool:
+    """Index the items that follow; whether these were the last."""
+    rows = await conn.fetch(
+        "SELECT id, fields FROM contents WHERE id > $1 ORDER BY id LIMIT $2 FOR UPDATE", after, BACKFILL_ITEMS
+    )
+    shown = await conn.fetch("SELECT id, content FROM publications WHERE id = ANY($1)", [row["id"] for row in rows])
+    await put(conn, "draft_references", [(str(row["id"]), (), of(row["fields"])) for row in rows])
+    await put(
+        conn,
+        "publication_references",
+        [(str(row["id"]), (), of(Content.FromString(row["content"]).fields)) for row in shown],
+    )
+    if len(rows) < BACKFILL_ITEMS:
+        await conn.execute("DELETE FROM reference_backfill")
+        return True
+    await conn.execute("UPDATE reference_backfill SET after_id = $1", rows[-1]["id"])
+    return False
+
+
+def _arm(value: Json | Value) -> tuple[str, Any]:
+    """What a value is, and what it holds: of a list its values, of a group these by the ids of fields."""
+    if not isinstance(value, Value):
+        return next(iter(value.items()), ("", None))
+    name = str(value.WhichOneof("kind"))
+    held = getattr(value, name, None)
+    return name, held.values if isinstance(held, Value.List | Value.Group) else held
+
+
+def _indexed(reference: Reference) -> Reference:
+    """A reference as the index has it: a list that is put into another order changes nothing there."""
+    path, locale, target = reference
+    return re.sub(r"\[\d+\]", "", path), locale, target
