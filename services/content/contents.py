@@ -118,6 +118,7 @@ async def create(conn: Connection, content: Content, kind: ContentType, *, creat
         "external_id": content.external_id or None,
     }
     _check_titles(values, given=values["slug"])
+    categories.check_id(content.category)
     held, findings = fields.put(kind, {}, content.fields, content.fields, locales=content.title)
     await _check_references(conn, findings)
     values["fields"] = fields.defaults(kind, held, locales=content.title)
@@ -336,6 +337,7 @@ async def update(
     if after["fields"] != before["fields"]:
         await unique_values.claim(conn, content.id, kind, after["fields"])
     if after["category"] != before["category"]:
+        categories.check_id(after["category"] or "")
         await categories.ensure(conn, after["category"] or "")
     columns = {column: after[column] for column in after if after[column] != before[column]}
     seen = restores or (etags.named(etag, row["version"]) if merge else row["version"])
