@@ -14,12 +14,14 @@ from libs.db import Pool
 from libs.errors import Failure
 from services.content import contents, schedules
 from services.content.caches import Caches
+from services.content.comment_service import CommentService
 from services.content.locales import Locales
 from services.content.rich_text.service import RichTextService
 from services.content.service import ContentService, RevisionService, WorkflowService
 from services.content.taxonomy_service import TaxonomyService
 from services.content.type_service import ContentTypeService
 from thmnayah.content.v1 import (
+    comments_pb2_grpc,
     content_pb2_grpc,
     revisions_pb2_grpc,
     rich_text_pb2_grpc,
@@ -55,6 +57,7 @@ async def serve(settings: Settings) -> None:
         types_pb2_grpc.add_ContentTypeServiceServicer_to_server(ContentTypeService(pool, caches), server)
         taxonomy_pb2_grpc.add_TaxonomyServiceServicer_to_server(TaxonomyService(pool, caches, locales), server)
         workflow_pb2_grpc.add_WorkflowServiceServicer_to_server(WorkflowService(pool, caches), server)
+        comments_pb2_grpc.add_CommentServiceServicer_to_server(CommentService(pool), server)
         revisions_pb2_grpc.add_RevisionServiceServicer_to_server(RevisionService(pool), server)
         rich_text_pb2_grpc.add_RichTextServiceServicer_to_server(RichTextService(), server)
 
