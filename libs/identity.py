@@ -24,13 +24,13 @@ TOKEN_TYPE = "at+jwt"  # noqa: S105 — no secret; RFC 9068: keeps an ID token f
 CLOCK_SKEW_SECONDS = 5
 LONGEST_SECONDS = 86_400  # no token of ours lives longer than a day
 
-_EDIT = ("create", "update", "review", "publish", "delete", "read_drafts", "edit_categories", "edit_tags")
+_EDIT = ("create", "update", "review", "publish", "delete", "comment", "read_drafts", "edit_categories", "edit_tags")
 _WRITE = frozenset(f"content.{verb}" for verb in _EDIT) | {"content_types.read"}
 _DEFINE = frozenset({"content_types.create", "content_types.update", "content_types.delete", "content.edit_locales"})
 
 # What each built-in role grants. A permission names what it allows: service, then verb.
 ROLES: dict[str, frozenset[str]] = {
-    "admin": _WRITE | _DEFINE | {"users.create"},
+    "admin": _WRITE | _DEFINE | {"users.create", "content.moderate_comments"},
     "editor": _WRITE,
     "reader": frozenset(),
 }

@@ -25,7 +25,17 @@ from thmnayah.api.v1 import annotations_pb2
 from thmnayah.auth.v1 import auth_pb2
 from thmnayah.auth.v1.auth_pb2 import LoginRequest, RefreshTokensRequest, Tokens
 from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceStub
-from thmnayah.content.v1 import content_pb2, references_pb2, taxonomy_pb2, types_pb2
+from thmnayah.content.v1 import (
+    comments_pb2,
+    content_pb2,
+    references_pb2,
+    revisions_pb2,
+    rich_text_pb2,
+    taxonomy_pb2,
+    types_pb2,
+    workflow_pb2,
+)
+from thmnayah.content.v1.comments_pb2_grpc import CommentServiceStub
 from thmnayah.content.v1.content_pb2 import Content, ListContentsRequest
 from thmnayah.content.v1.content_pb2_grpc import ContentServiceStub
 from thmnayah.content.v1.references_pb2_grpc import ReferenceServiceStub
@@ -53,7 +63,19 @@ _MAX_RECEIVE_BYTES = 64 * 1024 * 1024
 
 _SERVICES: tuple[ServiceDescriptor, ...] = tuple(
     service
-    for file in (auth_pb2, content_pb2, references_pb2, taxonomy_pb2, types_pb2, gateway_pb2, search_pb2)
+    for file in (
+        auth_pb2,
+        content_pb2,
+        comments_pb2,
+        references_pb2,
+        revisions_pb2,
+        rich_text_pb2,
+        taxonomy_pb2,
+        types_pb2,
+        workflow_pb2,
+        gateway_pb2,
+        search_pb2,
+    )
     for service in file.DESCRIPTOR.services_by_name.values()
 )
 
@@ -206,6 +228,7 @@ class Mesh:
         self.auth = AuthServiceStub(self._channel)
         self.content = ContentServiceStub(self._channel)
         self.taxonomy = TaxonomyServiceStub(self._channel)
+        self.comments = CommentServiceStub(self._channel)
         self.workflow = WorkflowServiceStub(self._channel)
         self.revisions = RevisionServiceStub(self._channel)
         self.references = ReferenceServiceStub(self._channel)

@@ -14,6 +14,7 @@ from libs.db import Pool
 from libs.errors import Failure
 from services.content import contents, references, schedules, waits
 from services.content.caches import Caches
+from services.content.comment_service import CommentService
 from services.content.locales import Locales
 from services.content.reference_service import ReferenceService
 from services.content.rich_text.service import RichTextService
@@ -21,6 +22,7 @@ from services.content.service import ContentService, RevisionService, WorkflowSe
 from services.content.taxonomy_service import TaxonomyService
 from services.content.type_service import ContentTypeService
 from thmnayah.content.v1 import (
+    comments_pb2_grpc,
     content_pb2_grpc,
     references_pb2_grpc,
     revisions_pb2_grpc,
@@ -57,6 +59,7 @@ async def serve(settings: Settings) -> None:
         types_pb2_grpc.add_ContentTypeServiceServicer_to_server(ContentTypeService(pool, caches), server)
         taxonomy_pb2_grpc.add_TaxonomyServiceServicer_to_server(TaxonomyService(pool, caches, locales), server)
         workflow_pb2_grpc.add_WorkflowServiceServicer_to_server(WorkflowService(pool, caches), server)
+        comments_pb2_grpc.add_CommentServiceServicer_to_server(CommentService(pool), server)
         revisions_pb2_grpc.add_RevisionServiceServicer_to_server(RevisionService(pool), server)
         references_pb2_grpc.add_ReferenceServiceServicer_to_server(ReferenceService(pool), server)
         rich_text_pb2_grpc.add_RichTextServiceServicer_to_server(RichTextService(), server)

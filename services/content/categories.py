@@ -25,6 +25,7 @@ UNPLACED = 2**31 - 1
 _TREE_LOCK = 7_460_300
 
 _COLUMNS = "id, parent_id, path, position, name, slug, version, create_time, update_time"
+_UNREACHABLE = re.compile(r"[/\\]|^\.{1,2}$")
 _ARABIC = re.compile("[\u0600-\u06ff\u0750-\u077f\u08a0-\u08ff\ufb50-\ufdff\ufe70-\ufefc]")
 
 
@@ -54,6 +55,12 @@ def roots(category_id: str, moment: datetime) -> Iterator[Category]:
 
 # How many `root_parameters` there are where there is a category.
 ROOT_PARAMETERS = 8
+
+
+def check_id(category_id: str) -> None:
+    """Raises: InvalidArgument for one that could not stand in an address: the edge takes no encoded slash."""
+    if _UNREACHABLE.search(category_id):
+        raise InvalidArgument({"content.category": "must not hold / or \\, and not be . or .."})
 
 
 def make_root(first: int, *, source: str = "") -> str:

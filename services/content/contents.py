@@ -14,7 +14,17 @@ from google.protobuf.message import Message
 from libs import filters, outbox, paging, text
 from libs.db import Connection
 from libs.errors import AlreadyExists, InvalidArgument, NotFound
-from services.content import categories, etags, fields, locales, references, stages, types, unique_values
+from services.content import (
+    categories,
+    etags,
+    fields,
+    locales,
+    references,
+    stages,
+    translations,
+    types,
+    unique_values,
+)
 from services.content.stages import Row, timestamp
 from thmnayah.content.v1.content_pb2 import (
     Content,
@@ -33,7 +43,7 @@ UNLOCALISED = ("category", "tags", "external_id")
 
 _COLUMNS = (
     "id, type, slug, title, description, body, category, tags, external_id, fields, published, reviews, archived,"
-    " changes, stale, revision, schedules, version, create_time, update_time, publish_time, created_by,"
+    " changes, sources, stale, revision, schedules, version, create_time, update_time, publish_time, created_by,"
     " delete_time, expire_time, waiting"
 )
 # Rows as `draft` takes them, with the transaction's time as `moment`.
@@ -125,6 +135,7 @@ async def create(conn: Connection, content: Content, kind: ContentType, *, creat
         "external_id": content.external_id or None,
     }
     _check_titles(values, given=values["slug"])
+    categories.check_id(content.category)
     held, findings = fields.put(kind, {}, content.fields, content.fields, locales=content.title)
     await _check_references(conn, findings)
     values["fields"] = fields.defaults(kind, held, locales=content.title)
@@ -142,6 +153,7 @@ async def create(conn: Connection, content: Content, kind: ContentType, *, creat
         "published": {},
         "reviews": {},
         "archived": [],
+        "sources": {},
         "stale": [],
         "schedules": [],
         "publish_time": None,
@@ -336,6 +348,7 @@ async def update(
     author: str,
     note: str = "",
     autosave: bool = False,
+    restores: int = 0,
 ) -> Content | None:
     """Change the draft at the paths given, or, without any, at every field that holds a value.
 
@@ -343,6 +356,7 @@ async def update(
         etag: the version that the change is based on.
         merge: an older one will do when what changed since is none of what this changes.
         note, autosave: for the history.
+        restores: the number of the revision that the content is; 0 when it is none.
 
     Returns:
         The draft after the change; None when it was like that already.
@@ -369,9 +383,12 @@ async def update(
         change = (content.id, references.of(before["fields"]), references.of(after["fields"]))
         await references.put(conn, "draft_references", [change])
     if after["category"] != before["category"]:
+        categories.check_id(after["category"] or "")
         await categories.ensure(conn, after["category"] or "")
     columns = {column: after[column] for column in after if after[column] != before[column]}
-    columns |= entailed(row, after, touched)
+    seen = restores or (etags.named(etag, row["version"]) if merge else row["version"])
+    restored = fields.stored_paths(kind, content.translations) if restores else None
+    columns |= entailed(row, after, touched, seen=seen, restored=restored)
     try:
         return await store(
             conn,
@@ -384,13 +401,26 @@ async def update(
         raise _external_id_taken(after["external_id"]) from None
 
 
-def entailed(row: Row, values: Row, touched: Sequence[str]) -> dict[str, Any]:
-    """The columns that a change of a draft's values at these paths writes beside them."""
+def entailed(
+    row: Row,
+    values: Row,
+    touched: Sequence[str],
+    *,
+    seen: int = 0,
+    restored: Mapping[str, Content.Translation] | None = None,
+) -> dict[str, Any]:
+    """The columns that a change of a draft's values at these paths writes beside them.
+
+    Args:
+        seen, restored: see `translations.after_edit`; a change of no text may leave them out.
+    """
     version = row["version"] + 1
     changes = {**row["changes"], **dict.fromkeys(touched, version)}
+    sources = translations.after_edit(row, values, touched, seen=seen, restored=restored)
     return {
         "changes": changes,
-        "stale": _stale(values, changes),
+        **({"sources": sources} if sources != row["sources"] else {}),
+        "stale": translations.stale({**values, "changes": changes, "sources": sources}, type_of(row)),
         "reviews": _still_under_review(row["reviews"], touched),
         "revision": version,
         "update_time": row["moment"],
@@ -600,6 +630,7 @@ def _stored(row: Row) -> Content:
         if row[name] is not None:
             getattr(content, name).CopyFrom(timestamp(row[name]))
     stages.describe(content, row)
+    translations.describe(content, row)
     return content
 
 
@@ -613,6 +644,7 @@ def snapshot(row: Row) -> bytes:
         external_id=row["external_id"] or "",
         fields=fields.as_stored(row["fields"]),
     )
+    translations.describe(kept, row)
     return kept.SerializeToString(deterministic=True)
 
 
@@ -668,18 +700,6 @@ def _check_not_archived(row: Row, touched: Iterable[str]) -> None:
         locales |= archived
     if locales & archived:
         raise stages.archived(sorted(locales & archived))
-
-
-def _stale(values: Row, changes: Mapping[str, int]) -> list[str]:
-    """The locales that hold a text, or a field's value, which another locale's is newer than."""
-    found = set()
-    held = {field: values[field] for field in ("title", "description", "body")}
-    held |= {f"fields.{each}": of_field.keys() - {""} for each, of_field in values["fields"].items()}
-    for field, held_in in held.items():
-        versions = {locale: changes.get(f"{field}.{locale}", 0) for locale in held_in}
-        newest = max(versions.values(), default=0)
-        found |= {locale for locale, version in versions.items() if version < newest}
-    return sorted(found)
 
 
 def _paths(content: Content, paths: Sequence[str]) -> Iterable[str]:

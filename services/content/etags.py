@@ -30,9 +30,7 @@ def check(etag: str, version: int, *, since: int | None = None) -> None:
     Raises:
         Conflict: none was read from this version.
     """
-    # What follows a full stop tells apart how one version was read.
-    read = (each.strip().strip('"').partition(".")[0] for each in etag.split(","))
-    versions = {each.removesuffix("-published") for each in read}
+    versions = _versions(etag)
     if etag == "" or "*" in versions:
         return
     oldest = version if since is None else since
@@ -44,6 +42,17 @@ def check(etag: str, version: int, *, since: int | None = None) -> None:
         "تغيّر العنصر منذ قراءته؛ اقرأه من جديد",
         metadata={"etag": f'"{version}"'},
     )
+
+
+def named(etag: str, version: int) -> int:
+    """The newest version that an etag that holds for `version` names; `version` itself when it names none."""
+    return max((int(each) for each in _versions(etag) if _VERSION.fullmatch(each)), default=version)
+
+
+def _versions(etag: str) -> set[str]:
+    # What follows a full stop tells apart how one version was read.
+    read = (each.strip().strip('"').partition(".")[0] for each in etag.split(","))
+    return {each.removesuffix("-published") for each in read}
 
 
 def given(etag: str) -> str:

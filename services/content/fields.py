@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from google.protobuf import json_format
 
@@ -23,6 +23,7 @@ from thmnayah.content.v1.values_pb2 import Value
 Json: TypeAlias = dict[str, Any]
 # What an item holds: by field id and locale.
 Held: TypeAlias = dict[str, dict[str, Json]]
+T = TypeVar("T")
 
 MAX_TEXT = 200_000
 MAX_ITEMS = 1000
@@ -58,7 +59,7 @@ def put(
     findings = Findings()
     for path in paths:
         name, _, locale = path.partition(".")
-        defined = _find(kind, name)
+        defined = find(kind, name)
         at = f"content.fields.{path}"
         if defined is None:
             findings.violations[at] = f"is not a field of the type {kind.id}" if kind.id else "has no type to define it"
@@ -127,6 +128,8 @@ def show(content: Content, kind: ContentType) -> Content:
                 content.fields[defined.name].localized.values[locale].CopyFrom(_named(value, defined.kind))
         else:
             content.fields[defined.name].CopyFrom(_named(values[_common(values)], defined.kind))
+    if content.translations:
+        _name_translations(content, kind)
     return content
 
 
@@ -230,9 +233,32 @@ _WORDS = {
 }
 
 
-def _find(kind: ContentType, name: str) -> Field | None:
+def find(kind: ContentType, name: str) -> Field | None:
+    """The field of a type that has a name, perhaps as a field mask of JSON has it on its way."""
     exact = next((each for each in kind.fields if each.name == name), None)
     return exact or next((each for each in kind.fields if snake(each.name) == name), None)
+
+
+def stored_paths(kind: ContentType, by_path: Mapping[str, T]) -> dict[str, T]:
+    """What is known by paths with the names of fields, by those with their ids: `fields.f1.ar`."""
+    ids = {f"fields.{each.name}": f"fields.{each.id}" for each in kind.fields}
+    split = ((path.rpartition("."), one) for path, one in by_path.items())
+    return {f"{ids.get(field, field)}.{locale}": one for (field, _, locale), one in split}
+
+
+def _name_translations(content: Content, kind: ContentType) -> None:
+    """Put what is told of the translations of fields by their names of today; those without locales have none."""
+    names = {f"fields.{each.id}": f"fields.{each.name}" for each in kind.fields if each.localized}
+    for path in [each for each in content.translations if each.startswith("fields.")]:
+        field, _, locale = path.rpartition(".")
+        told = Content.Translation()
+        told.CopyFrom(content.translations[path])
+        del content.translations[path]
+        if field in names:
+            content.translations[f"{names[field]}.{locale}"].CopyFrom(told)
+    late = {path.rpartition(".")[2] for path, told in content.translations.items() if told.stale}
+    for locale, status in content.locales.items():
+        status.stale = locale in late
 
 
 def _values(defined: Field, value: Value | None, at: str, findings: Findings) -> dict[str, Json]:

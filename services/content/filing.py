@@ -34,6 +34,9 @@ async def refile(
 ) -> Refiled:
     """Edit the next CHUNK items that a condition on the values holds for, with their revisions and events.
 
+    Those in the trash and archived ones too, which stay where they are: what they are filed under is
+    shared, and they would come back with what nobody else has any more.
+
     Args:
         edit: changes `category` or `tags` so that the condition holds no more, and nothing else.
         author: for the history.
@@ -43,6 +46,8 @@ async def refile(
         {contents.SELECT}
         WHERE id IN (
             SELECT id FROM contents WHERE {condition} AND delete_time IS NULL
+            UNION
+            SELECT id FROM contents WHERE {condition} AND expire_time IS NOT NULL
             UNION
             SELECT id FROM publications WHERE {condition}
         )
@@ -68,6 +73,8 @@ async def refile(
         touched.append(after)
         if after["revision"] == after["version"]:
             drafts.append(after)
+        # What is in the trash is gone for everyone: it is announced as it is then when it comes back.
+        if after["revision"] == after["version"] and row["delete_time"] is None:
             events.append((ContentUpdated(content=contents.draft(after)), str(row["id"])))
         if publication is not None:
             shown.append((publication, publication.SerializeToString(deterministic=True)))

@@ -241,6 +241,10 @@ class WorkflowService(workflow_pb2_grpc.WorkflowServiceServicer):
         step = partial(schedules.remove, schedule_id=request.schedule_id)
         return await etags.tagged(await _change(self.db, request.id, "", step), context)
 
+    async def ConfirmTranslation(self, request: workflow_pb2.ConfirmTranslationRequest, context: Context) -> Content:
+        step = partial(workflow.confirm_translation, locales=request.locales, paths=request.paths)
+        return await etags.tagged(await _change(self.db, request.id, request.etag, step), context)
+
 
 class RevisionService(revisions_pb2_grpc.RevisionServiceServicer):
     """The servicer of thmnayah.content.v1.RevisionService, where each RPC is described."""
@@ -279,6 +283,7 @@ class RevisionService(revisions_pb2_grpc.RevisionServiceServicer):
                 merge=False,
                 author=caller.get().user_id,
                 note=f"= {request.number}",
+                restores=request.number,
             )
             if content is None:
                 content = await contents.get_draft(conn, request.id)

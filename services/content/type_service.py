@@ -7,7 +7,7 @@ from google.api.httpbody_pb2 import HttpBody
 from libs import outbox
 from libs.db import Pool, connection, transaction
 from libs.rpc import Context
-from services.content import etags, schemas, types
+from services.content import etags, schemas, translations, types
 from services.content.caches import Caches
 from thmnayah.content.v1 import types_pb2, types_pb2_grpc
 from thmnayah.content.v1.types_pb2 import ContentType
@@ -51,6 +51,9 @@ class ContentTypeService(types_pb2_grpc.ContentTypeServiceServicer):
                 if not request.allow_breaking:
                     types.raise_if_breaking(breaks)
                 kind = await types.store(conn, current, kind)
+                localized = {each.id: each.localized for each in current.fields}
+                if turned := [each.id for each in kind.fields if localized.get(each.id) == (not each.localized)]:
+                    await translations.refresh(conn, kind, turned)
                 await outbox.add(conn, types_pb2.ContentTypeUpdated(content_type=kind), about=kind.id)
         if not request.validate_only:
             await self.caches.type_changed(kind.id)

@@ -5,10 +5,10 @@ from datetime import datetime
 from typing import Any
 
 from libs.db import Connection
-from libs.errors import Conflict, FailedPrecondition, Forbidden
-from services.content import contents, publishing, schedules, stages
+from libs.errors import Conflict, FailedPrecondition, Forbidden, InvalidArgument
+from services.content import contents, places, publishing, schedules, stages, translations
 from services.content.stages import Row
-from thmnayah.content.v1.content_pb2 import Content
+from thmnayah.content.v1.content_pb2 import Content, ContentUpdated
 from thmnayah.content.v1.workflow_pb2 import (
     ContentApproved,
     ContentArchived,
@@ -148,6 +148,24 @@ async def restore(conn: Connection, row: Row, *, locales: Sequence[str]) -> Cont
     return await contents.store(
         conn, row, {"archived": kept}, events=[lambda content: ContentRestored(content=content, locales=chosen)]
     )
+
+
+async def confirm_translation(
+    conn: Connection, row: Row, *, locales: Sequence[str], paths: Sequence[str]
+) -> Content | None:
+    """Say of texts that they still hold, those of some locales and those at some paths; None when none is stale."""
+    chosen = {path for path, *_ in translations.behind(row) if stages.locale_of(path) in locales}
+    for number, path in enumerate(paths):
+        place = places.find(contents.type_of(row), path)
+        if place is None or not place.locale:
+            raise InvalidArgument({f"paths[{number}]": "is not a text in one locale of this item"})
+        chosen.add(f"{place.field}.{place.locale}")
+    sources = translations.confirmed(row, chosen)
+    if sources == row["sources"]:
+        return None
+    late = translations.stale({**row, "sources": sources}, contents.type_of(row))
+    columns = {"sources": sources, "stale": late, "update_time": row["moment"]}
+    return await contents.store(conn, row, columns, events=[lambda content: ContentUpdated(content=content)])
 
 
 def _without_schedules(row: Row, put_away: Sequence[str]) -> Mapping[str, Any]:

@@ -31,6 +31,7 @@ from thmnayah.content.v1.content_pb2_grpc import ContentServiceStub
 from thmnayah.content.v1.workflow_pb2 import (
     ApproveContentRequest,
     ArchiveContentRequest,
+    ConfirmTranslationRequest,
     RequestContentChangesRequest,
     RestoreContentRequest,
     ScheduleContentRequest,
@@ -97,6 +98,10 @@ class Caller:
     async def give_back(self, content_id: str, *locales: str, note: str = "Once more") -> Content:
         request = RequestContentChangesRequest(id=content_id, locales=locales, note=note)
         return await self.workflow.RequestContentChanges(request, metadata=self.metadata, timeout=SECONDS)
+
+    async def confirm_translation(self, content_id: str, *locales: str) -> Content:
+        request = ConfirmTranslationRequest(id=content_id, locales=locales)
+        return await self.workflow.ConfirmTranslation(request, metadata=self.metadata, timeout=SECONDS)
 
     async def archive(self, content_id: str, *locales: str, force: bool = False) -> Content:
         request = ArchiveContentRequest(id=content_id, locales=locales, force=force)

@@ -205,7 +205,7 @@ async def test_an_address_is_not_taken_by_moving(filing: Filing, word: str) -> N
     assert (refusal.reason, list(refusal.violations)) == ("SLUG_TAKEN", ["parentId"])
 
 
-@pytest.mark.parametrize("name", ["w{}", "تاريخ {}", "Caf\u00e9: this/that {}"])
+@pytest.mark.parametrize("name", ["w{}", "تاريخ {}", "Caf\u00e9: this, that {}"])
 async def test_an_item_makes_the_category_it_names(
     editing: Caller, browsing: Filing, announced: Announcements, word: str, name: str
 ) -> None:
@@ -421,3 +421,18 @@ async def test_readers_find_categories_that_were_made_for_what_they_cannot_see(
 
     assert (await browsing.get(word)).id == word
     assert await anyone.walk(filter=f'category_path:"{word}"', view=PUBLISHED) == []
+
+
+async def test_a_category_that_an_item_names_is_reached_under_any_name(
+    rest: httpx.AsyncClient, editing: Caller, word: str
+) -> None:
+    item = await editing.create(category=word)
+    for sign in (":", "?", "#", "%", "%2F", ";", " ", ":move", "..."):
+        await editing.update(item.id, category=word + sign)
+        read = await rest.get(f"/v1/categories/{quote(word + sign, safe='')}")
+        assert (read.status_code, read.json().get("id")) == (200, word + sign)
+
+    # The edge lets no encoded slash pass, and dots are a way up.
+    for name in (f"{word}/a", f"{word}\\a", ".", ".."):
+        refusal = await refused(editing.update(item.id, category=name))
+        assert list(refusal.violations) == ["content.category"]

@@ -262,3 +262,22 @@ async def test_localized_fields_are_resolved_like_texts(editing: Caller, anyone:
             assert dict(read.resolved_locales) == {"slug": "ar", "title": "ar", "fields.synopsis": "en"}
         assert list((await caller.get(item.id, locale="ar")).fields) == ["releaseYear"]
         assert (await caller.get(item.id)).fields["synopsis"] == synopsis
+
+
+async def test_what_an_older_release_publishes_is_listed_by_its_locales(
+    editing: Caller, anyone: Caller, content_db: "asyncpg.Connection[asyncpg.Record]", word: str
+) -> None:
+    item = await editing.create(title={"ar": "عنوان", "en": "Title"}, category=word)
+    await editing.publish(item.id, "en")
+
+    # It knows nothing of `publications.locales`, and writes `contents.published` behind it.
+    async with content_db.transaction():
+        await content_db.execute("UPDATE publications SET locales = '{}' WHERE id = $1", item.id)
+        await content_db.execute(
+            "UPDATE contents SET published = published || jsonb_build_object('ar', published -> 'en') WHERE id = $1",
+            item.id,
+        )
+
+    kept = await content_db.fetchval("SELECT locales FROM publications WHERE id = $1", item.id)
+    assert kept == ["ar", "en"]
+    assert [each.id for each in await anyone.walk(filter=f'category = "{word}"', locale="en")] == [item.id]

@@ -235,3 +235,33 @@ async def test_tags_are_changed_over_rest(
 
     assert renamed.json() == merged.json() == {"changed": 1, "complete": True}
     assert list((await editing.get(item.id)).tags) == [word]
+
+
+async def test_a_rename_reaches_the_trash_without_telling_of_it(
+    editing: Caller, filing: Filing, announced: Announcements, word: str
+) -> None:
+    item = await editing.create(tags=[word])
+    await editing.delete(item.id)
+
+    answer = await filing.rename(word, "new " + word)
+
+    assert (answer.changed, answer.complete) == (1, True)
+    assert [event.subject for event in await announced(item.id)] == ["content.created", "content.deleted"]
+    assert list((await editing.undelete(item.id)).tags) == ["new " + word]
+    assert await counts(filing, word) == []
+
+
+async def test_an_archived_item_is_renamed_and_stays_archived(editing: Caller, filing: Filing, word: str) -> None:
+    whole = await editing.create(tags=[word])
+    half = await editing.create(tags=[word], title={"ar": "عنوان", "en": "Title"})
+    await editing.archive(whole.id)
+    await editing.archive(half.id, "ar")
+    await editing.publish(half.id, "en")
+
+    assert (await filing.merge([word], "into " + word)).changed == 2
+
+    for item, state in ((whole, Content.ARCHIVED), (half, Content.PUBLISHED)):
+        after = await editing.get(item.id)
+        assert (list(after.tags), after.state) == (["into " + word], state)
+    assert (await editing.get(half.id)).locales["ar"].state == Content.ARCHIVED
+    assert (await refused(editing.update(whole.id, title={"en": "x"}))).reason == "LOCALE_ARCHIVED"

@@ -32,6 +32,7 @@ async def test_a_mask_changes_what_it_names_alone(editing: Caller) -> None:
     wanted.tags[:] = ["c"]
     wanted.version, wanted.etag = 2, '"2"'
     wanted.locales["en"].stale = True  # its title is older than the Arabic one now
+    wanted.translations["title.en"].CopyFrom(Content.Translation(source_locale="ar", source_version=1, stale=True))
     wanted.update_time.CopyFrom(changed.update_time)
     assert changed == wanted == await editing.get(item.id)
     assert changed.update_time.ToMicroseconds() > item.update_time.ToMicroseconds()

@@ -210,6 +210,9 @@ CASES = [
     Case("an encoded surrogate in an id", http("/v1/contents/%ed%a0%80"), 400, "INVALID_REQUEST"),
     Case("a raw byte in an id", http("/v1/contents/\xff"), 400, "INVALID_REQUEST"),
     Case("a space in an id", http("/v1/contents/a b"), 400, "INVALID_REQUEST"),
+    Case("comments", http(f"/v1/contents/{ID}/comments"), 401, "TOKEN_MISSING"),
+    Case("all comments", http("/v1/comments?filter=state=OPEN"), 401, "TOKEN_MISSING"),
+    Case("a comment on what is published", http(f"/v1/contents/{ID}/comments/{ID}"), 401, "TOKEN_MISSING"),
     Case("a fragment", http("/healthz#x"), 400, "INVALID_REQUEST"),
     Case("an empty query", http("/healthz?"), 200),
     Case("a long address", http("/v1/contents?filter=" + "a" * 20_000), 431, "HEADERS_TOO_LARGE"),
@@ -347,6 +350,9 @@ _BODIES: dict[str, dict[str, Any]] = {
     "/v1/tags:rename": {"tag": "bagdad", "newTag": "baghdad"},
     "/v1/tags:merge": {"tags": ["bagdad"], "into": "baghdad"},
     "/v1/contents/{id}:requestChanges": {"note": "Once more"},
+    "/v1/contents/{id}:confirmTranslation": {"locales": ["ar"]},
+    "/v1/contents/{comment.content_id}/comments": {"text": "Why?"},
+    "/v1/contents/{comment.content_id}/comments/{comment.id}": {"text": "Why?"},
     "/v1/contents/{id}:schedule": {
         "schedule": {"action": "PUBLISH", "localTime": "2099-01-01T00:00:00", "timeZone": "Asia/Riyadh"}
     },
@@ -354,7 +360,7 @@ _BODIES: dict[str, dict[str, Any]] = {
     "/v1/richText:diff": {"before": {}, "after": {}},
     "/v1/richText:render": {"richText": {}, "format": "PLAIN"},
 }
-_PATH_FIELDS = {"asset": "swagger-ui.css", "id": ID, "code": "en", "number": "1"}
+_PATH_FIELDS = {"asset": "swagger-ui.css", "id": ID, "content_id": ID, "code": "en", "number": "1"}
 
 
 def examples() -> list[Example]:

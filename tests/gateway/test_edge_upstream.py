@@ -336,7 +336,7 @@ async def test_a_body_that_contradicts_the_path_is_refused(
 
     assert answer.status_code == 400
     assert upstream.calls == []
-    assert name in problem(answer.status_code, answer.headers, answer.content).violations
+    assert _camel(name) in problem(answer.status_code, answer.headers, answer.content).violations
 
 
 @pytest.mark.parametrize("example", CALLED, ids=str)

@@ -76,7 +76,7 @@ def test_the_document_is_the_same_each_time(document: Json) -> None:
 def test_every_public_rpc_is_an_operation(operations: dict[str, Json]) -> None:
     described = {(operation["verb"].upper(), operation["path"]) for operation in operations.values()}
     public = {
-        (rule.verb, re.sub(r"\{\w+\.", "{", rule.path))
+        (rule.verb, re.sub("_(.)", lambda match: match[1].upper(), re.sub(r"\{\w+\.", "{", rule.path)))
         for rpc in contracts.rpcs()
         if rpc.access.WhichOneof("rule") != "internal"
         for rule in rpc.http
