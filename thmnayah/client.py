@@ -25,11 +25,12 @@ from thmnayah.api.v1 import annotations_pb2
 from thmnayah.auth.v1 import auth_pb2
 from thmnayah.auth.v1.auth_pb2 import LoginRequest, RefreshTokensRequest, Tokens
 from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceStub
-from thmnayah.content.v1 import content_pb2, taxonomy_pb2, types_pb2
+from thmnayah.content.v1 import content_pb2, slugs_pb2, taxonomy_pb2, types_pb2
 from thmnayah.content.v1.content_pb2 import Content, ListContentsRequest
 from thmnayah.content.v1.content_pb2_grpc import ContentServiceStub
 from thmnayah.content.v1.revisions_pb2_grpc import RevisionServiceStub
 from thmnayah.content.v1.rich_text_pb2_grpc import RichTextServiceStub
+from thmnayah.content.v1.slugs_pb2_grpc import SlugServiceStub
 from thmnayah.content.v1.taxonomy_pb2_grpc import TaxonomyServiceStub
 from thmnayah.content.v1.types_pb2_grpc import ContentTypeServiceStub
 from thmnayah.content.v1.workflow_pb2_grpc import WorkflowServiceStub
@@ -52,7 +53,7 @@ _MAX_RECEIVE_BYTES = 64 * 1024 * 1024
 
 _SERVICES: tuple[ServiceDescriptor, ...] = tuple(
     service
-    for file in (auth_pb2, content_pb2, taxonomy_pb2, types_pb2, gateway_pb2, search_pb2)
+    for file in (auth_pb2, content_pb2, slugs_pb2, taxonomy_pb2, types_pb2, gateway_pb2, search_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
 )
 
@@ -210,6 +211,7 @@ class Mesh:
         self.content_types = ContentTypeServiceStub(self._channel)
         self.gateway = GatewayServiceStub(self._channel)
         self.rich_text = RichTextServiceStub(self._channel)
+        self.slugs = SlugServiceStub(self._channel)
         self.search = SearchServiceStub(self._channel)
 
     async def list_contents(self, request: ListContentsRequest) -> AsyncIterator[Content]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from libs.db import Connection
 from libs.errors import FailedPrecondition
-from services.content import contents, fields, stages
+from services.content import contents, fields, slugs, stages
 from services.content.contents import LOCALISED
 from services.content.stages import Row
 from thmnayah.content.v1.content_pb2 import Content, ContentPublished, ContentUnpublished
@@ -96,6 +96,8 @@ async def unpublish(
         return None
     kept = {locale: each for locale, each in row["published"].items() if locale not in gone}
     wanted = Content.FromString(await conn.fetchval("SELECT content FROM publications WHERE id = $1", row["id"]))
+    known = {locale: wanted.slug[locale] for locale in gone}
+    await slugs.remember(conn, str(row["id"]), row["type"], known)
     for locale in gone:
         for field in LOCALISED:
             getattr(wanted, field).pop(locale, None)

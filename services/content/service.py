@@ -44,15 +44,19 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
         return await etags.tagged(content, context)
 
     async def GetContent(self, request: content_pb2.GetContentRequest, context: Context) -> Content:
+        return await etags.tagged(await self.read(request), context)
+
+    async def read(self, request: content_pb2.GetContentRequest) -> Content:
+        """What GetContent answers."""
         chain = await self.locales.chain(request)
         if not sees_drafts(request.view):
             stored = await self.caches.published.get(request.id, lambda: self._published(request.id))
-            return await etags.tagged(await self._shown(stored, chain), context)
+            return await self._shown(stored, chain)
         async with connection(self.db) as conn:
             draft = await contents.get_draft(conn, request.id)
         if chain:
             contents.resolve(draft, chain)
-        return await etags.tagged(draft, context)
+        return draft
 
     async def _type(self, type_id: str) -> ContentType:
         async def load() -> ContentType:

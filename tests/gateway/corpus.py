@@ -176,6 +176,7 @@ def post(body: bytes, *headers: str, target: str = "/v1/auth:login") -> bytes:
 
 
 _JSON = "Content-Type: application/json"
+_ARABIC = "%D8%A8%D9%8A%D8%AA-%D9%84%D9%8A%D8%B3-%D9%87%D9%86%D8%A7"
 
 CASES = [
     # Paths.
@@ -195,6 +196,20 @@ CASES = [
     Case("an encoded backslash", http("/v1%5Cme"), 400, "INVALID_REQUEST"),
     Case("a backslash is a slash", http("/v1\\me"), 401, "TOKEN_MISSING"),
     Case("NUL at the end", http("/healthz%00"), 400, "INVALID_REQUEST"),
+    Case(
+        "an Arabic address",
+        http(f"/v1/contents:bySlug?type=article&locale=ar&slug={_ARABIC}"),
+        404,
+        "CONTENT_NOT_FOUND",
+    ),
+    Case("an address by no slug", http("/v1/contents:bySlug?type=article&locale=ar"), 400, "INVALID_REQUEST"),
+    Case(
+        "an address in malformed UTF-8",
+        http("/v1/contents:bySlug?type=article&locale=ar&slug=%d8"),
+        400,
+        "INVALID_REQUEST",
+    ),
+    Case("old addresses", http(f"/v1/contents/{ID}/oldSlugs"), 401, "TOKEN_MISSING"),
     Case("NUL in an id", http("/v1/contents/%00"), 400, "INVALID_REQUEST"),
     Case("traversal from a public address", http("/docs/../v1/me"), 401, "TOKEN_MISSING"),
     Case("encoded traversal", http("/docs/%2e%2e/v1/me"), 401, "TOKEN_MISSING"),
