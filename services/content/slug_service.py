@@ -14,7 +14,7 @@ from services.content.caches import Caches
 from services.content.locales import Locales
 from services.content.service import ContentService, sees_drafts
 from thmnayah.content.v1 import slugs_pb2, slugs_pb2_grpc
-from thmnayah.content.v1.content_pb2 import Content, GetContentRequest
+from thmnayah.content.v1.content_pb2 import Content
 from thmnayah.content.v1.slugs_pb2 import GetContentBySlugRequest, OldSlug
 
 
@@ -45,27 +45,17 @@ class SlugService(slugs_pb2_grpc.SlugServiceServicer):
             async with connection(self.db) as conn:
                 return await slugs.find(conn, request.type, slug, chain, drafts=drafts)
 
-        async def read(found: Content) -> Content:
-            asked = GetContentRequest(
-                id=found.id,
-                view=request.view,
-                locale=request.locale,
-                fallback=request.fallback,
-                fallback_locales=request.fallback_locales,
-            )
-            return await self.contents.read(asked)
-
         if drafts:
-            return await read(await find())
+            return await self.contents.read((await find()).id, chain, drafts=True)
         found = await self.caches.slugs.get(" ".join((request.type, slug, *chain)), find)
         with suppress(NotFound):
-            content = await read(found)
+            content = await self.contents.read(found.id, chain, drafts=False)
             if content.slug[request.locale] == found.slug[request.locale]:
                 return content
         # What is remembered of the slug or of the item is older than a change: the database is asked for both.
         found = await find()
         await self.caches.published.changed(found.id)
-        return await read(found)
+        return await self.contents.read(found.id, chain, drafts=False)
 
     async def ListOldSlugs(
         self, request: slugs_pb2.ListOldSlugsRequest, context: Context
