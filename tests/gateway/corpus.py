@@ -346,7 +346,10 @@ class Example:
 
 
 _PASSWORD = "Passw0rd-of-tests"
-_QUERIES: dict[str, dict[str, str]] = {"/v1/search": {"query": "word"}}
+_QUERIES: dict[str, dict[str, str]] = {
+    "/v1/search": {"query": "word"},
+    "/v1/contents:bySlug": {"type": "article", "locale": "ar", "slug": "ليس-هنا"},
+}
 _BODIES: dict[str, dict[str, Any]] = {
     "/v1/auth:login": {"email": "nobody@example.com", "password": _PASSWORD},
     "/v1/auth:refresh": {"refreshToken": "of-nobody"},
@@ -361,6 +364,7 @@ _BODIES: dict[str, dict[str, Any]] = {
     "/v1/categories:reorder": {"ids": ["history"]},
     "/v1/tags:rename": {"tag": "bagdad", "newTag": "baghdad"},
     "/v1/tags:merge": {"tags": ["bagdad"], "into": "baghdad"},
+    "/v1/contents/{id}:releaseOldSlug": {"locale": "ar", "slug": "ليس-هنا"},
     "/v1/contents/{id}:requestChanges": {"note": "Once more"},
     "/v1/contents/{id}:schedule": {
         "schedule": {"action": "PUBLISH", "localTime": "2099-01-01T00:00:00", "timeZone": "Asia/Riyadh"}
