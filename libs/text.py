@@ -10,8 +10,8 @@ from typing import Literal
 _MARKS = "\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e8\u06ea-\u06ed"
 _OPTIONAL = re.compile(f"[{_MARKS}]")
 
-# Zero-width characters and bidi controls: they change how a text looks, not what it says.
-INVISIBLE = "\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
+# Zero-width characters, bidi controls and variation selectors: they change how a text looks, not what it says.
+INVISIBLE = "\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufe00-\ufe0f\ufeff"
 _INVISIBLE = re.compile(f"[{INVISIBLE}]")
 
 _LETTERS = str.maketrans(

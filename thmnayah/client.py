@@ -31,6 +31,7 @@ from thmnayah.content.v1 import (
     references_pb2,
     revisions_pb2,
     rich_text_pb2,
+    slugs_pb2,
     taxonomy_pb2,
     types_pb2,
     workflow_pb2,
@@ -41,6 +42,7 @@ from thmnayah.content.v1.content_pb2_grpc import ContentServiceStub
 from thmnayah.content.v1.references_pb2_grpc import ReferenceServiceStub
 from thmnayah.content.v1.revisions_pb2_grpc import RevisionServiceStub
 from thmnayah.content.v1.rich_text_pb2_grpc import RichTextServiceStub
+from thmnayah.content.v1.slugs_pb2_grpc import SlugServiceStub
 from thmnayah.content.v1.taxonomy_pb2_grpc import TaxonomyServiceStub
 from thmnayah.content.v1.types_pb2_grpc import ContentTypeServiceStub
 from thmnayah.content.v1.workflow_pb2_grpc import WorkflowServiceStub
@@ -70,6 +72,7 @@ _SERVICES: tuple[ServiceDescriptor, ...] = tuple(
         references_pb2,
         revisions_pb2,
         rich_text_pb2,
+        slugs_pb2,
         taxonomy_pb2,
         types_pb2,
         workflow_pb2,
@@ -235,6 +238,7 @@ class Mesh:
         self.content_types = ContentTypeServiceStub(self._channel)
         self.gateway = GatewayServiceStub(self._channel)
         self.rich_text = RichTextServiceStub(self._channel)
+        self.slugs = SlugServiceStub(self._channel)
         self.search = SearchServiceStub(self._channel)
 
     async def list_contents(self, request: ListContentsRequest) -> AsyncIterator[Content]:

@@ -19,6 +19,7 @@ from services.content.locales import Locales
 from services.content.reference_service import ReferenceService
 from services.content.rich_text.service import RichTextService
 from services.content.service import ContentService, RevisionService, WorkflowService
+from services.content.slug_service import SlugService
 from services.content.taxonomy_service import TaxonomyService
 from services.content.type_service import ContentTypeService
 from thmnayah.content.v1 import (
@@ -27,6 +28,7 @@ from thmnayah.content.v1 import (
     references_pb2_grpc,
     revisions_pb2_grpc,
     rich_text_pb2_grpc,
+    slugs_pb2_grpc,
     taxonomy_pb2_grpc,
     types_pb2_grpc,
     workflow_pb2_grpc,
@@ -55,7 +57,9 @@ async def serve(settings: Settings) -> None:
     locales = Locales(pool, caches.locales)
 
     def register(server: grpc.aio.Server) -> None:
-        content_pb2_grpc.add_ContentServiceServicer_to_server(ContentService(pool, caches, locales), server)
+        items = ContentService(pool, caches, locales)
+        content_pb2_grpc.add_ContentServiceServicer_to_server(items, server)
+        slugs_pb2_grpc.add_SlugServiceServicer_to_server(SlugService(pool, caches, locales, items), server)
         types_pb2_grpc.add_ContentTypeServiceServicer_to_server(ContentTypeService(pool, caches), server)
         taxonomy_pb2_grpc.add_TaxonomyServiceServicer_to_server(TaxonomyService(pool, caches, locales), server)
         workflow_pb2_grpc.add_WorkflowServiceServicer_to_server(WorkflowService(pool, caches), server)

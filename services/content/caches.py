@@ -21,6 +21,8 @@ TYPES = ("contentType.created", "contentType.updated", "contentType.deleted")
 
 # Enough for a tree of thousands, and for the first pages of the tags.
 _TAXONOMY_BYTES = 2 * 1024 * 1024
+# Some ten thousand slugs.
+_SLUGS_BYTES = 8 * 1024 * 1024
 # Some hundred types of a hundred fields.
 _TYPE_BYTES = 8 * 1024 * 1024
 
@@ -37,6 +39,8 @@ class Caches:
     categories: Local[ListCategoriesResponse]
     locales: Local[ListLocalesResponse]
     """All locales, under one key."""
+    slugs: Local[Content]
+    """What slugs lead readers to, by type, slug and locales: its id, and its slug of today."""
     types: Local[ContentType]
     """Types by their ids, an empty one for each that nobody defined."""
 
@@ -49,6 +53,7 @@ class Caches:
             Local("tags", nats, parse=ListTagsResponse.FromString, size_bytes=_TAXONOMY_BYTES),
             Local("categories", nats, parse=ListCategoriesResponse.FromString, size_bytes=_TAXONOMY_BYTES),
             Local("locales", nats, parse=ListLocalesResponse.FromString, size_bytes=_TAXONOMY_BYTES),
+            Local("slugs", nats, parse=Content.FromString, size_bytes=_SLUGS_BYTES),
             Local("types", nats, parse=ContentType.FromString, size_bytes=_TYPE_BYTES),
         )
 
@@ -61,6 +66,7 @@ class Caches:
             lambda: self.tags.follow(ITEMS),
             lambda: self.categories.follow(TREE),
             lambda: self.locales.follow(LOCALES),
+            lambda: self.slugs.follow((*ITEMS, "content.slug_released")),
             lambda: self.types.follow(TYPES),
         ]
 
@@ -68,6 +74,7 @@ class Caches:
         """Let no reader see an item as it was before a change that is committed."""
         await self.lists.changed(content_id)
         await self.tags.changed(content_id)
+        await self.slugs.changed(content_id)
         await self.published.changed(content_id)
 
     async def tree_changed(self, category_id: str) -> None:

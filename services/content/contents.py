@@ -20,6 +20,7 @@ from services.content import (
     fields,
     locales,
     references,
+    slugs,
     stages,
     translations,
     types,
@@ -139,7 +140,7 @@ async def create(conn: Connection, content: Content, kind: ContentType, *, creat
     held, findings = fields.put(kind, {}, content.fields, content.fields, locales=content.title)
     await _check_references(conn, findings)
     values["fields"] = fields.defaults(kind, held, locales=content.title)
-    choices = _slug_choices(content_id, content.type, values["slug"], values["title"])
+    choices = slugs.choices(content_id, content.type, kind, values["slug"], values["title"])
     moment = datetime.now(UTC)
     row: dict[str, Any] = {
         "id": content_id,
@@ -184,7 +185,7 @@ async def create(conn: Connection, content: Content, kind: ContentType, *, creat
             )
         except asyncpg.UniqueViolationError as error:
             if error.constraint_name == "slugs_pkey":
-                await _pass_over(conn, content.type, choices)
+                await slugs.pass_over(conn, content.type, choices)
                 continue
             if error.constraint_name == "category_slugs_pkey":
                 root = next(roots)
@@ -374,7 +375,8 @@ async def update(
     _check_titles(after, given=after["slug"].keys() - before["slug"].keys())
     _check_not_archived(row, touched)
     if after["slug"] != before["slug"] or after["title"].keys() != before["title"].keys():
-        after["slug"] = await _claim_slugs(conn, content.id, row["type"], after["slug"], after["title"])
+        choices = slugs.choices(content.id, row["type"], kind, after["slug"], after["title"], held=before["slug"])
+        after["slug"] = await slugs.claim(conn, content.id, row["type"], choices)
         touched = _changed_paths(before, after)
     if not touched:
         return None
@@ -512,7 +514,7 @@ async def delete(conn: Connection, content_id: str, *, etag: str, force: bool) -
     await conn.execute("DELETE FROM publications WHERE id = $1", content_id)
     if not force:
         await references.check_unused(conn, content_id)
-    await conn.execute("DELETE FROM slugs WHERE content_id = $1", content_id)
+    await slugs.free(conn, content_id)
     await unique_values.release(conn, content_id)
     columns = {
         "delete_time": row["moment"],
@@ -537,7 +539,11 @@ async def undelete(conn: Connection, content_id: str) -> Content:
     """Take an item out of the trash."""
     row = await read(conn, content_id, lock=True, deleted=True)
     columns: dict[str, Any] = {"delete_time": None, "expire_time": None}
-    columns["slug"] = await _claim_slugs(conn, content_id, row["type"], row["slug"], row["title"], insist=False)
+    choices = {
+        locale: [row["slug"][locale], *others]
+        for locale, others in slugs.choices(content_id, row["type"], type_of(row), {}, row["title"]).items()
+    }
+    columns["slug"] = await slugs.claim(conn, content_id, row["type"], choices)
     await unique_values.claim(conn, content_id, type_of(row), row["fields"])
     await categories.ensure(conn, row["category"] or "")  # it may have been deleted meanwhile
     try:
@@ -753,98 +759,6 @@ def _check_titles(values: Mapping[str, Any], *, given: Collection[str]) -> None:
         wrong = {"content.title": "is required in at least one locale"}
     if wrong:
         raise InvalidArgument(wrong)
-
-
-def _slug_choices(
-    content_id: str, kind: str, given: Mapping[str, str], titles: Mapping[str, str]
-) -> dict[str, list[str]]:
-    """For each locale, the slugs to try: the given one, or two from the title where none is given."""
-    choices: dict[str, list[str]] = {}
-    for locale in titles:
-        if given.get(locale):
-            choices[locale] = [text.slug(given[locale])]
-            if not choices[locale][0]:
-                raise InvalidArgument({f"content.slug.{locale}": "holds neither a letter nor a digit"})
-        else:
-            # Never empty: a title of signs alone is addressed by its type.
-            derived = text.slug(titles[locale], max_length=100) or kind
-            choices[locale] = [derived, f"{derived}-{content_id[-12:]}"]
-    return choices
-
-
-async def _pass_over(conn: Connection, kind: str, choices: Mapping[str, list[str]]) -> None:
-    """Take the first choice out where another item has it.
-
-    Raises:
-        AlreadyExists: it was the last one.
-    """
-    taken = await conn.fetch(
-        "SELECT locale, slug FROM slugs JOIN unnest($2::text[], $3::text[]) AS wanted (locale, slug)"
-        " USING (locale, slug) WHERE type = $1",
-        kind,
-        list(choices),
-        [of_locale[0] for of_locale in choices.values()],
-    )
-    for locale, _ in taken:
-        _next_choice(kind, locale, choices[locale])
-
-
-def _next_choice(kind: str, locale: str, choices: list[str]) -> None:
-    slug = choices.pop(0)
-    if not choices:
-        raise AlreadyExists(
-            "SLUG_TAKEN",
-            f"another {kind} has the slug {slug!r} in {locale}",
-            f"الرابط {slug!r} مستخدم في {locale}",
-            violations={f"content.slug.{locale}": "is taken"},
-        )
-
-
-async def _claim_slugs(
-    conn: Connection,
-    content_id: str,
-    kind: str,
-    given: Mapping[str, str],
-    titles: Mapping[str, str],
-    *,
-    insist: bool = True,
-) -> dict[str, str]:
-    """Make the slugs of an item the given ones, and ones from the titles where none is given.
-
-    Args:
-        insist: a given one that is taken is an error, and not made anew from the title.
-    """
-    choices = _slug_choices(content_id, kind, given, titles)
-    if not insist:
-        for locale, others in _slug_choices(content_id, kind, {}, titles).items():
-            choices[locale] += others[1:]
-    await conn.execute(
-        "DELETE FROM slugs WHERE content_id = $1"
-        " AND (locale, slug) NOT IN (SELECT * FROM unnest($2::text[], $3::text[]))",
-        content_id,
-        list(choices),
-        [of_locale[0] for of_locale in choices.values()],
-    )
-    claimed: dict[str, str] = {}
-    while len(claimed) < len(choices):
-        tried = {locale: of_locale[0] for locale, of_locale in choices.items() if locale not in claimed}
-        rows = await conn.fetch(
-            """
-            INSERT INTO slugs (type, locale, slug, content_id)
-            SELECT $1, locale, slug, $4::uuid FROM unnest($2::text[], $3::text[]) AS wanted (locale, slug)
-            ON CONFLICT (type, locale, slug) DO UPDATE SET content_id = excluded.content_id
-            WHERE slugs.content_id = excluded.content_id
-            RETURNING locale, slug
-            """,
-            kind,
-            list(tried),
-            list(tried.values()),
-            content_id,
-        )
-        claimed |= {row["locale"]: row["slug"] for row in rows}
-        for locale in tried.keys() - claimed.keys():
-            _next_choice(kind, locale, choices[locale])
-    return claimed
 
 
 async def _check_references(conn: Connection, findings: fields.Findings) -> None:

@@ -9,6 +9,7 @@ from libs.db import Connection, Pool, Record, connection, fetch_one
 from libs.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from services.content import etags
 from thmnayah.content.v1.content_pb2 import GetContentRequest, ListContentsRequest
+from thmnayah.content.v1.slugs_pb2 import GetContentBySlugRequest
 from thmnayah.content.v1.taxonomy_pb2 import ListLocalesResponse, Locale
 
 # As many as the maps of an item hold.
@@ -29,7 +30,7 @@ class Locales:
         """All of them, by code: do not change it."""
         return await self.kept.get("", self._read)
 
-    async def chain(self, request: GetContentRequest | ListContentsRequest) -> list[str]:
+    async def chain(self, request: GetContentRequest | GetContentBySlugRequest | ListContentsRequest) -> list[str]:
         """The locales that a read looks into, best first; none when it asks for no locale.
 
         Raises:

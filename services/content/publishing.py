@@ -6,7 +6,7 @@ from typing import Any
 
 from libs.db import Connection
 from libs.errors import FailedPrecondition
-from services.content import contents, fields, references, stages
+from services.content import contents, fields, references, slugs, stages
 from services.content.contents import LOCALISED
 from services.content.references import Reference
 from services.content.stages import Row
@@ -140,6 +140,8 @@ async def unpublish(
     if not force:
         await references.check_unused(conn, str(row["id"]), gone if kept else None)
     before = references.of(wanted.fields)
+    known = {locale: wanted.slug[locale] for locale in gone}
+    await slugs.remember(conn, str(row["id"]), row["type"], known)
     for locale in gone:
         for field in LOCALISED:
             getattr(wanted, field).pop(locale, None)

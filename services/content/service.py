@@ -60,14 +60,19 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
         chain = await self.locales.chain(request)
         if request.expand:
             return await etags.tagged(await self._expanded(request, chain), context)
-        if not sees_drafts(request.view):
-            stored = await self.caches.published.get(request.id, lambda: self._published(request.id))
-            return await etags.tagged(await self._shown(stored, chain), context)
+        content = await self.read(request.id, chain, drafts=sees_drafts(request.view))
+        return await etags.tagged(content, context)
+
+    async def read(self, content_id: str, chain: Sequence[str], *, drafts: bool) -> Content:
+        """One side of an item in the locales asked for, in all when there are none."""
+        if not drafts:
+            stored = await self.caches.published.get(content_id, lambda: self._published(content_id))
+            return await self._shown(stored, chain)
         async with connection(self.db) as conn:
-            draft = await contents.get_draft(conn, request.id)
+            draft = await contents.get_draft(conn, content_id)
         if chain:
             contents.resolve(draft, chain)
-        return await etags.tagged(draft, context)
+        return draft
 
     async def _type(self, type_id: str) -> ContentType:
         async def load() -> ContentType:

@@ -25,7 +25,7 @@ MAX_FIELDS = 100
 MAX_DEPTH = 5
 UNIQUE_KINDS = ("text", "number", "date_time", "duration", "enum", "reference")
 
-_DEFINED = ("name", "description", "fields", "workflow")
+_DEFINED = ("name", "description", "fields", "workflow", "slug_policy")
 _COLUMNS = "id, definition::text AS definition, built_in, version, create_time, update_time"
 
 
@@ -316,7 +316,7 @@ def _set(kind: ContentType, path: str, given: ContentType) -> None:
     elif path in _DEFINED:
         kind.ClearField(name)  # type: ignore[arg-type]  # one of _DEFINED
         if _has(given, name):
-            getattr(kind, name).MergeFrom(getattr(given, name))
+            kind.MergeFrom(ContentType(**{name: getattr(given, name)}))
     elif path != "etag":
         raise InvalidArgument({"updateMask": f"{path} is not a field that can be set"})
 

@@ -119,7 +119,9 @@ function envoy_on_response(handle)
   local status = headers:get(":status")
   local etag = headers:get("etag")
   -- What was got before the body is asked for is dead after it: ask for the headers anew.
-  if status == "200" then
+  if status == "200" and headers:get("location") then
+    headers:replace(":status", "301")
+  elseif status == "200" then
     if etag and request.if_none_match ~= "" and matches(request.if_none_match, etag) then
       headers:replace(":status", "304")
       headers:remove("content-type")

@@ -176,6 +176,7 @@ def post(body: bytes, *headers: str, target: str = "/v1/auth:login") -> bytes:
 
 
 _JSON = "Content-Type: application/json"
+_ARABIC = "%D8%A8%D9%8A%D8%AA-%D9%84%D9%8A%D8%B3-%D9%87%D9%86%D8%A7"
 
 CASES = [
     # Paths.
@@ -195,6 +196,20 @@ CASES = [
     Case("an encoded backslash", http("/v1%5Cme"), 400, "INVALID_REQUEST"),
     Case("a backslash is a slash", http("/v1\\me"), 401, "TOKEN_MISSING"),
     Case("NUL at the end", http("/healthz%00"), 400, "INVALID_REQUEST"),
+    Case(
+        "an Arabic address",
+        http(f"/v1/contents:bySlug?type=article&locale=ar&slug={_ARABIC}"),
+        404,
+        "CONTENT_NOT_FOUND",
+    ),
+    Case("an address by no slug", http("/v1/contents:bySlug?type=article&locale=ar"), 400, "INVALID_REQUEST"),
+    Case(
+        "an address in malformed UTF-8",
+        http("/v1/contents:bySlug?type=article&locale=ar&slug=%d8"),
+        400,
+        "INVALID_REQUEST",
+    ),
+    Case("old addresses", http(f"/v1/contents/{ID}/oldSlugs"), 401, "TOKEN_MISSING"),
     Case("NUL in an id", http("/v1/contents/%00"), 400, "INVALID_REQUEST"),
     Case("traversal from a public address", http("/docs/../v1/me"), 401, "TOKEN_MISSING"),
     Case("encoded traversal", http("/docs/%2e%2e/v1/me"), 401, "TOKEN_MISSING"),
@@ -334,7 +349,10 @@ class Example:
 
 
 _PASSWORD = "Passw0rd-of-tests"
-_QUERIES: dict[str, dict[str, str]] = {"/v1/search": {"query": "word"}}
+_QUERIES: dict[str, dict[str, str]] = {
+    "/v1/search": {"query": "word"},
+    "/v1/contents:bySlug": {"type": "article", "locale": "ar", "slug": "ليس-هنا"},
+}
 _BODIES: dict[str, dict[str, Any]] = {
     "/v1/auth:login": {"email": "nobody@example.com", "password": _PASSWORD},
     "/v1/auth:refresh": {"refreshToken": "of-nobody"},
@@ -349,6 +367,7 @@ _BODIES: dict[str, dict[str, Any]] = {
     "/v1/categories:reorder": {"ids": ["history"]},
     "/v1/tags:rename": {"tag": "bagdad", "newTag": "baghdad"},
     "/v1/tags:merge": {"tags": ["bagdad"], "into": "baghdad"},
+    "/v1/contents/{id}:releaseOldSlug": {"locale": "ar", "slug": "ليس-هنا"},
     "/v1/contents/{id}:requestChanges": {"note": "Once more"},
     "/v1/contents/{id}:confirmTranslation": {"locales": ["ar"]},
     "/v1/contents/{comment.content_id}/comments": {"text": "Why?"},

@@ -5,7 +5,7 @@ from alembic import op
 from libs import migrations
 
 revision = "0007"
-down_revision = "0005"
+down_revision = "0006"
 
 SQL = """
 -- What texts say the same as, where it is not what they were when they were last changed:

@@ -1,0 +1,84 @@
+"""SlugService: each RPC's transaction, its function and its reply."""
+
+from contextlib import suppress
+from urllib.parse import urlencode
+
+from google.protobuf import json_format
+
+from libs import outbox, text
+from libs.db import Pool, connection, transaction
+from libs.errors import NotFound
+from libs.rpc import Context
+from services.content import contents, slugs
+from services.content.caches import Caches
+from services.content.locales import Locales
+from services.content.service import ContentService, sees_drafts
+from thmnayah.content.v1 import slugs_pb2, slugs_pb2_grpc
+from thmnayah.content.v1.content_pb2 import Content
+from thmnayah.content.v1.slugs_pb2 import GetContentBySlugRequest, OldSlug
+
+
+class SlugService(slugs_pb2_grpc.SlugServiceServicer):
+    """The servicer of thmnayah.content.v1.SlugService, where each RPC is described."""
+
+    def __init__(self, db: Pool, caches: Caches, locales: Locales, contents: ContentService) -> None:
+        self.db = db
+        self.caches = caches
+        self.locales = locales
+        self.contents = contents
+
+    async def GetContentBySlug(self, request: GetContentBySlugRequest, context: Context) -> Content:
+        slug = text.slug(request.slug)
+        content = await self._by_slug(request, slug, drafts=sees_drafts(request.view))
+        metadata = [("etag", content.etag)]
+        if content.slug[request.locale] != slug:
+            content.redirected_from = slug
+            # The edge makes a 301 of it. Kept for good it would be wrong once another item has the slug.
+            metadata += [("location", _address(request, content)), ("cache-control", "no-cache")]
+        await context.send_initial_metadata(tuple(metadata))
+        return content
+
+    async def _by_slug(self, request: GetContentBySlugRequest, slug: str, *, drafts: bool) -> Content:
+        chain = await self.locales.chain(request)
+
+        async def find() -> Content:
+            async with connection(self.db) as conn:
+                return await slugs.find(conn, request.type, slug, chain, drafts=drafts)
+
+        if drafts:
+            return await self.contents.read((await find()).id, chain, drafts=True)
+        found = await self.caches.slugs.get(" ".join((request.type, slug, *chain)), find)
+        with suppress(NotFound):
+            content = await self.contents.read(found.id, chain, drafts=False)
+            if content.slug[request.locale] == found.slug[request.locale]:
+                return content
+        # What is remembered of the slug or of the item is older than a change: the database is asked for both.
+        found = await find()
+        await self.caches.published.changed(found.id)
+        return await self.contents.read(found.id, chain, drafts=False)
+
+    async def ListOldSlugs(
+        self, request: slugs_pb2.ListOldSlugsRequest, context: Context
+    ) -> slugs_pb2.ListOldSlugsResponse:
+        async with connection(self.db) as conn:
+            row = await contents.read(conn, request.id)
+            return await slugs.list_old(conn, row, page_size=request.page_size, page_token=request.page_token)
+
+    async def ReleaseOldSlug(self, request: slugs_pb2.ReleaseOldSlugRequest, context: Context) -> OldSlug:
+        old = OldSlug(locale=request.locale, slug=request.slug)
+        async with transaction(self.db) as conn:
+            row = await contents.read(conn, request.id, lock=True)
+            await slugs.release(conn, row, old.locale, old.slug)
+            told = slugs_pb2.ContentSlugReleased(content=Content(id=request.id, type=row["type"]), old_slug=old)
+            await outbox.add(conn, told, about=request.id)
+        await self.caches.slugs.changed(request.id)
+        return old
+
+
+def _address(request: GetContentBySlugRequest, content: Content) -> str:
+    """The same request by the slug of today, relative to its own address."""
+    asked = GetContentBySlugRequest()
+    asked.CopyFrom(request)
+    asked.slug = content.slug[request.locale]
+    query = json_format.MessageToDict(asked)
+    return "?" + urlencode({name: "true" if value is True else value for name, value in query.items()}, doseq=True)
