@@ -184,8 +184,8 @@ def test_an_id_that_stands_twice_is_kept_once() -> None:
 @pytest.mark.parametrize(
     ("read", "source", "limit"),
     [
-        (markdown.from_markdown, "> " * 17 + "x", "16"),
-        (html.from_html, "<blockquote>" * 17 + "x", "16"),
+        (markdown.from_markdown, "> " * 21 + "x", "20"),
+        (html.from_html, "<blockquote>" * 21 + "x", "20"),
         (html.from_html, "<div>" * 501, "500"),
         (markdown.from_markdown, "[" * 10_001, "10000"),
         (markdown.from_markdown, "a\n\n" * 1001, "1000"),
@@ -201,10 +201,10 @@ def test_what_breaks_a_limit_is_refused_by_its_name(read: Callable[[str], RichTe
     assert limit in description
 
 
-def test_fifteen_quotes_around_a_paragraph_are_as_deep_as_may_be() -> None:
-    text = markdown.from_markdown("> " * 15 + "x")
+def test_nineteen_quotes_around_a_paragraph_are_as_deep_as_may_be() -> None:
+    text = markdown.from_markdown("> " * 19 + "x")
 
-    assert max(depth for _, depth, _ in blocks.walk(text.blocks)) == 16
+    assert max(depth for _, depth, _ in blocks.walk(text.blocks)) == 20
     assert html.from_html(html.to_html(text)) == text
 
 
@@ -242,7 +242,7 @@ BLOCKS = st.recursive(
         st.builds(lambda some: Block(quote=Block.Quote(blocks=some)), st.lists(inner, min_size=1, max_size=3)),
         st.builds(
             lambda ordered, items: Block(
-                list=Block.List(ordered=ordered, items=[Block.List.Item(blocks=item) for item in items])
+                list=Block.List(ordered=ordered), items=[Block.Item(blocks=item) for item in items]
             ),
             st.booleans(),
             st.lists(st.lists(inner, min_size=1, max_size=2), min_size=1, max_size=3),

@@ -10,8 +10,8 @@ from libs.errors import InvalidArgument
 from services.content.rich_text import links
 from thmnayah.content.v1.rich_text_pb2 import Block, RichText, Span
 
-# The edge reads JSON up to 100 levels deep, and a list in a list is five of them.
-DEEPEST = 16
+# The edge reads JSON up to 100 levels deep: a list in a list is four of them, a localized field of an item nine.
+DEEPEST = 20
 MOST_BLOCKS = 5000
 LONGEST_TEXT = 200_000
 
@@ -23,7 +23,7 @@ def children(block: Block) -> list[tuple[str, MutableSequence[Block]]]:
     """The lists of blocks that stand in a block, each with its path from there."""
     kind = block.WhichOneof("kind")
     if kind == "list":
-        return [(f"list.items[{number}].blocks", item.blocks) for number, item in enumerate(block.list.items)]
+        return [(f"items[{number}].blocks", item.blocks) for number, item in enumerate(block.items)]
     return [("quote.blocks", block.quote.blocks)] if kind == "quote" else []
 
 
@@ -107,6 +107,8 @@ def check(rich_text: RichText, field: str) -> None:
         seen.add(block.id)
         if len({len(row.cells) for row in block.table.rows}) > 1:
             violations[f"{here}.table.rows"] = "must all have as many cells as the first"
+        if bool(block.items) != block.HasField("list"):
+            violations[f"{here}.items"] = "are what a list holds, at least one, and no other block"
     if count > MOST_BLOCKS:
         violations[f"{field}.blocks"] = f"hold {count} blocks, those in others included; the limit is {MOST_BLOCKS}"
     if length > LONGEST_TEXT:

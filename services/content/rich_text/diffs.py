@@ -72,9 +72,8 @@ def _alone(block: Block) -> Block:
     """A block without the blocks in it."""
     alone = Block()
     alone.CopyFrom(block)
-    if alone.HasField("list"):
-        del alone.list.items[:]
-    elif alone.HasField("quote"):
+    del alone.items[:]
+    if alone.HasField("quote"):
         del alone.quote.blocks[:]
     return alone
 

@@ -194,9 +194,9 @@ class _Reader(HTMLParser):
         return end
 
     def _list(self, tag: str, given: Attributes) -> Callable[[], None]:
-        if self._lists and not self._lists[-1][1] and self._lists[-1][0].list.items:
+        if self._lists and not self._lists[-1][1] and self._lists[-1][0].items:
             # A list right inside another belongs to the item before it.
-            self.builder.enter(self._lists[-1][0].list.items[-1].blocks)
+            self.builder.enter(self._lists[-1][0].items[-1].blocks)
             leave = self.builder.leave
         else:
             leave = _nothing
@@ -219,7 +219,7 @@ class _Reader(HTMLParser):
             return self._part()
         block, _open = self._lists[-1]
         self._lists[-1] = (block, True)
-        self.builder.enter(block.list.items.add().blocks)
+        self.builder.enter(block.items.add().blocks)
 
         def end() -> None:
             self._lists[-1] = (block, False)
@@ -413,7 +413,7 @@ def _write_heading(block: Block, common: str) -> str:
 def _write_list(block: Block, common: str) -> str:
     tag = "ol" if block.list.ordered else "ul"
     start = f' start="{block.list.start}"' if block.list.ordered and block.list.HasField("start") else ""
-    items = ("".join(map(_write_block, item.blocks)) for item in block.list.items)
+    items = ("".join(map(_write_block, item.blocks)) for item in block.items)
     return f"<{tag}{common}{start}>{''.join(f'<li>{item}</li>' for item in items)}</{tag}>"
 
 

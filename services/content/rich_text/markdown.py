@@ -87,11 +87,11 @@ def _read_block(builder: Builder, token: Token, following: Iterator[Token]) -> N
 
 
 def _read_list(builder: Builder, opening: Token, following: Iterator[Token]) -> None:
-    made = builder.block().list
-    made.ordered = opening.type == "ordered_list_open"
+    made = builder.block()
+    made.list.ordered = opening.type == "ordered_list_open"
     start = int(opening.attrs.get("start", 1))
     if start != 1:
-        made.start = min(start, 999_999)
+        made.list.start = min(start, 999_999)
     for token in following:
         if token.type == opening.type.replace("open", "close"):
             return
@@ -257,8 +257,8 @@ def _write_fence(block: Block) -> str:
 def _write_list(block: Block, *, alternate: bool) -> str:
     number = block.list.start if block.list.HasField("start") else 1
     items: list[str] = []
-    loose = any(len(item.blocks) > 1 for item in block.list.items)
-    for item in block.list.items:
+    loose = any(len(item.blocks) > 1 for item in block.items)
+    for item in block.items:
         marker = f"{number}{')' if alternate else '.'} " if block.list.ordered else "* " if alternate else "- "
         if words := "\n\n".join(_written(item.blocks)):
             items.append(_prefixed(words, marker, " " * len(marker)))
