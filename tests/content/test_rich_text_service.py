@@ -74,7 +74,9 @@ async def test_html_is_parsed_over_grpc(rich_text: RichTextStub, editor: Metadat
         (RichText(blocks=[Block(code=Block.Code(text="x" * 100_001))] * 2), "richText"),
         (RichText(blocks=[Block(list=Block.List())]), "richText.blocks[0].items"),
         (
-            RichText(blocks=[Block(divider=Block.Divider(), items=[Block.Item(blocks=[Block(divider={})])])]),
+            RichText(
+                blocks=[Block(divider=Block.Divider(), items=[Block.Item(blocks=[Block(divider=Block.Divider())])])]
+            ),
             "richText.blocks[0].items",
         ),
     ],

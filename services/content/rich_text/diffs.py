@@ -19,7 +19,7 @@ def compare(before: RichText, after: RichText) -> list[BlockDiff]:
     """The blocks that differ: those of the later text in its order, then those that are gone."""
     old = {block.id: block for _, _, block in blocks.walk(before.blocks)}
     new = {block.id: block for _, _, block in blocks.walk(after.blocks)}
-    moved = _moved(before, after)
+    moved = moves(before, after)
     found = []
     for block_id, block in new.items():
         if block_id not in old:
@@ -78,7 +78,7 @@ def _alone(block: Block) -> Block:
     return alone
 
 
-def _moved(before: RichText, after: RichText) -> set[str]:
+def moves(before: RichText, after: RichText) -> set[str]:
     """The blocks of both texts that stand in another block, or in another order among those beside them."""
     old = {block_id: (parent, number) for number, (block_id, parent) in enumerate(_parents(before.blocks))}
     moved = set()
