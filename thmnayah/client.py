@@ -26,6 +26,7 @@ from thmnayah.auth.v1 import auth_pb2
 from thmnayah.auth.v1.auth_pb2 import LoginRequest, RefreshTokensRequest, Tokens
 from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceStub
 from thmnayah.content.v1 import content_pb2, taxonomy_pb2, types_pb2
+from thmnayah.content.v1.blocks_pb2_grpc import BlockServiceStub
 from thmnayah.content.v1.content_pb2 import Content, ListContentsRequest
 from thmnayah.content.v1.content_pb2_grpc import ContentServiceStub
 from thmnayah.content.v1.revisions_pb2_grpc import RevisionServiceStub
@@ -210,6 +211,7 @@ class Mesh:
         self.content_types = ContentTypeServiceStub(self._channel)
         self.gateway = GatewayServiceStub(self._channel)
         self.rich_text = RichTextServiceStub(self._channel)
+        self.blocks = BlockServiceStub(self._channel)
         self.search = SearchServiceStub(self._channel)
 
     async def list_contents(self, request: ListContentsRequest) -> AsyncIterator[Content]:

@@ -13,6 +13,7 @@ from libs import cache, config, db, events, identity, outbox, rpc, telemetry
 from libs.db import Pool
 from libs.errors import Failure
 from services.content import contents, schedules
+from services.content.block_service import BlockService
 from services.content.caches import Caches
 from services.content.locales import Locales
 from services.content.rich_text.service import RichTextService
@@ -20,6 +21,7 @@ from services.content.service import ContentService, RevisionService, WorkflowSe
 from services.content.taxonomy_service import TaxonomyService
 from services.content.type_service import ContentTypeService
 from thmnayah.content.v1 import (
+    blocks_pb2_grpc,
     content_pb2_grpc,
     revisions_pb2_grpc,
     rich_text_pb2_grpc,
@@ -56,6 +58,7 @@ async def serve(settings: Settings) -> None:
         taxonomy_pb2_grpc.add_TaxonomyServiceServicer_to_server(TaxonomyService(pool, caches, locales), server)
         workflow_pb2_grpc.add_WorkflowServiceServicer_to_server(WorkflowService(pool, caches), server)
         revisions_pb2_grpc.add_RevisionServiceServicer_to_server(RevisionService(pool), server)
+        blocks_pb2_grpc.add_BlockServiceServicer_to_server(BlockService(pool), server)
         rich_text_pb2_grpc.add_RichTextServiceServicer_to_server(RichTextService(), server)
 
     async with rpc.channel(settings.auth_address) as auth:

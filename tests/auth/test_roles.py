@@ -41,6 +41,7 @@ MAY_CALL = {
     "RevisionService/GetRevision": EDITORS,
     "RevisionService/DiffRevisions": EDITORS,
     "RevisionService/RestoreRevision": EDITORS,
+    "BlockService/EditBlocks": EDITORS,
     "RichTextService/ParseRichText": EDITORS,
     "RichTextService/RenderRichText": EVERYONE - {""},
     "RichTextService/DiffRichText": EVERYONE - {""},
