@@ -1,8 +1,9 @@
 """The blocks of a rich text: walking them, their stored form, their limits and their words."""
 
+import hashlib
 import itertools
 import re
-import secrets
+from collections import Counter
 from collections.abc import Iterator, MutableSequence
 from operator import attrgetter
 
@@ -73,6 +74,7 @@ def normalize(rich_text: RichText, *, locale: str = "") -> None:
         locale: the language of the text, for blocks without a letter that has a direction.
     """
     taken = {block.id for _, _, block in walk(rich_text.blocks)}
+    alike: Counter[bytes] = Counter()
     for _, _, block in walk(rich_text.blocks):
         for spans in lines(block):
             _merge(spans)
@@ -85,15 +87,18 @@ def normalize(rich_text: RichText, *, locale: str = "") -> None:
             case "embed":
                 block.embed.provider = block.embed.provider or links.host(block.embed.url)
         if not block.id:
-            block.id = new_id(taken)
+            block.id = _new_id(block, taken, alike)
         if not block.dir:
             block.dir = _direction(block, block.lang or locale)
 
 
-def new_id(taken: set[str]) -> str:
-    """An id that is not taken, and now is."""
-    while (made := "b" + secrets.token_hex(6)) in taken:
-        pass
+def _new_id(block: Block, taken: set[str], alike: Counter[bytes]) -> str:
+    """An id that is not taken, and now is: of the same text the same, so that importing it again changes nothing."""
+    held = block.SerializeToString(deterministic=True)
+    made = ""
+    while not made or made in taken:
+        alike[held] += 1
+        made = "b" + hashlib.blake2b(b"%d %s" % (alike[held], held), digest_size=6).hexdigest()
     taken.add(made)
     return made
 
