@@ -13,6 +13,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from thmnayah.api.v1 import annotations_pb2 as thmnayah_annotations
 from thmnayah.auth.v1 import auth_pb2
 from thmnayah.content.v1 import (
+    blocks_pb2,
     comments_pb2,
     content_pb2,
     references_pb2,
@@ -35,6 +36,7 @@ _FILES = (
     comments_pb2,
     rich_text_pb2,
     slugs_pb2,
+    blocks_pb2,
     types_pb2,
     taxonomy_pb2,
     gateway_pb2,

@@ -26,6 +26,7 @@ from thmnayah.auth.v1 import auth_pb2
 from thmnayah.auth.v1.auth_pb2 import LoginRequest, RefreshTokensRequest, Tokens
 from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceStub
 from thmnayah.content.v1 import (
+    blocks_pb2,
     comments_pb2,
     content_pb2,
     references_pb2,
@@ -36,6 +37,7 @@ from thmnayah.content.v1 import (
     types_pb2,
     workflow_pb2,
 )
+from thmnayah.content.v1.blocks_pb2_grpc import BlockServiceStub
 from thmnayah.content.v1.comments_pb2_grpc import CommentServiceStub
 from thmnayah.content.v1.content_pb2 import Content, ListContentsRequest
 from thmnayah.content.v1.content_pb2_grpc import ContentServiceStub
@@ -68,6 +70,7 @@ _SERVICES: tuple[ServiceDescriptor, ...] = tuple(
     for file in (
         auth_pb2,
         content_pb2,
+        blocks_pb2,
         comments_pb2,
         references_pb2,
         revisions_pb2,
@@ -239,6 +242,7 @@ class Mesh:
         self.gateway = GatewayServiceStub(self._channel)
         self.rich_text = RichTextServiceStub(self._channel)
         self.slugs = SlugServiceStub(self._channel)
+        self.blocks = BlockServiceStub(self._channel)
         self.search = SearchServiceStub(self._channel)
 
     async def list_contents(self, request: ListContentsRequest) -> AsyncIterator[Content]:

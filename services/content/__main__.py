@@ -13,6 +13,7 @@ from libs import cache, config, db, events, identity, outbox, rpc, telemetry
 from libs.db import Pool
 from libs.errors import Failure
 from services.content import contents, references, schedules, waits
+from services.content.block_service import BlockService
 from services.content.caches import Caches
 from services.content.comment_service import CommentService
 from services.content.locales import Locales
@@ -23,6 +24,7 @@ from services.content.slug_service import SlugService
 from services.content.taxonomy_service import TaxonomyService
 from services.content.type_service import ContentTypeService
 from thmnayah.content.v1 import (
+    blocks_pb2_grpc,
     comments_pb2_grpc,
     content_pb2_grpc,
     references_pb2_grpc,
@@ -66,6 +68,7 @@ async def serve(settings: Settings) -> None:
         comments_pb2_grpc.add_CommentServiceServicer_to_server(CommentService(pool), server)
         revisions_pb2_grpc.add_RevisionServiceServicer_to_server(RevisionService(pool), server)
         references_pb2_grpc.add_ReferenceServiceServicer_to_server(ReferenceService(pool), server)
+        blocks_pb2_grpc.add_BlockServiceServicer_to_server(BlockService(pool), server)
         rich_text_pb2_grpc.add_RichTextServiceServicer_to_server(RichTextService(), server)
 
     async with rpc.channel(settings.auth_address) as auth:

@@ -20,9 +20,14 @@ _MENTION = re.compile(r"@\{([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9
 
 # What a thread is about, as paths name it today; the field of a type that is gone by its id.
 _PATH = "coalesce('fields.' || (defined ->> 'name'), thread.field) || coalesce('.' || nullif(thread.locale, ''), '')"
-# Only rich text has blocks, and no item holds any yet: here is to be asked whether the value of
-# `thread.field` and `thread.locale` still has the block `thread.block_id`.
-_BLOCK_GONE = "false"
+# A comment on no locale of a localized text is about any of them.
+_BLOCK_GONE = """
+    NOT coalesce(jsonb_path_exists(
+        CASE thread.locale WHEN '' THEN contents.fields -> substr(thread.field, 8)
+                           ELSE contents.fields -> substr(thread.field, 8) -> thread.locale END,
+        '$.**.id ? (@ == $id)', jsonb_build_object('id', thread.block_id)
+    ), false)
+"""
 _PLACE_GONE = f"""
     thread.field LIKE 'fields.%' AND defined IS NULL
     OR thread.field LIKE 'fields.%' AND thread.locale <> '' AND (defined -> 'localized') IS DISTINCT FROM 'true'

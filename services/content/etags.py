@@ -30,13 +30,23 @@ def check(etag: str, version: int, *, since: int | None = None) -> None:
     Raises:
         Conflict: none was read from this version.
     """
-    versions = _versions(etag)
-    if etag == "" or "*" in versions:
+    if etag == "" or "*" in [each.strip(' "') for each in etag.split(",")]:
         return
     oldest = version if since is None else since
-    if any(_VERSION.fullmatch(each) and oldest <= int(each) <= version for each in versions):
-        return
-    raise Conflict(
+    if not any(oldest <= each <= version for each in versions(etag)):
+        raise mismatch(version)
+
+
+def versions(etag: str) -> list[int]:
+    """The versions that were read, of one etag or several joined by commas."""
+    # What follows a full stop tells apart how one version was read.
+    read = (each.strip().strip('"').partition(".")[0].removesuffix("-published") for each in etag.split(","))
+    return [int(each) for each in read if _VERSION.fullmatch(each)]
+
+
+def mismatch(version: int) -> Conflict:
+    """The item changed: it is at this version."""
+    return Conflict(
         "ETAG_MISMATCH",
         "the item changed since it was read; read it again",
         "تغيّر العنصر منذ قراءته؛ اقرأه من جديد",
@@ -46,13 +56,7 @@ def check(etag: str, version: int, *, since: int | None = None) -> None:
 
 def named(etag: str, version: int) -> int:
     """The newest version that an etag that holds for `version` names; `version` itself when it names none."""
-    return max((int(each) for each in _versions(etag) if _VERSION.fullmatch(each)), default=version)
-
-
-def _versions(etag: str) -> set[str]:
-    # What follows a full stop tells apart how one version was read.
-    read = (each.strip().strip('"').partition(".")[0] for each in etag.split(","))
-    return {each.removesuffix("-published") for each in read}
+    return max(versions(etag), default=version)
 
 
 def given(etag: str) -> str:

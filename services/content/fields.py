@@ -15,6 +15,7 @@ from google.protobuf import json_format
 
 from libs import patterns, text
 from libs.errors import InvalidArgument
+from services.content.rich_text import values as rich_texts
 from thmnayah.content.v1.content_pb2 import Content
 from thmnayah.content.v1.types_pb2 import ContentType, Field, Kind
 from thmnayah.content.v1.values_pb2 import Value
@@ -198,7 +199,11 @@ def check(kind: Kind, value: Json, at: str, findings: Findings) -> None:
         findings.violations[at] = f"must be {_WORDS[name]}"
         return
     held = value[arm]
-    if name == "reference":
+    if name == "rich_text":
+        rich_text = rich_texts.parse(held)
+        findings.violations |= rich_texts.violations(kind.rich_text, rich_text, at)
+        findings.references |= {f"{at}.{path}": (each, ()) for path, each in rich_texts.references(rich_text)}
+    elif name == "reference":
         findings.references[at] = (held, kind.reference.types)
     elif name == "list":
         _check_list(kind.list, held, at, findings)
@@ -272,7 +277,7 @@ def _values(defined: Field, value: Value | None, at: str, findings: Findings) ->
     if value.WhichOneof("kind") != "localized":
         findings.violations[at] = "needs a value for each locale, as localized"
         return {}
-    stored = {locale: _json(one, defined.kind) for locale, one in value.localized.values.items()}
+    stored = {locale: _json(one, defined.kind, locale) for locale, one in value.localized.values.items()}
     for locale, one in stored.items():
         check(defined.kind, one, f"{at}.{locale}", findings)
     return stored
@@ -290,10 +295,12 @@ def _common(values: Mapping[str, object]) -> str:
 
 
 def _is_empty(value: Json) -> bool:
+    if "rich_text" in value:
+        return rich_texts.is_blank(rich_texts.parse(value["rich_text"]))
     return not value or text.is_blank(value.get("text", "x")) or value.get("list") == []
 
 
-def _json(value: Value, kind: Kind) -> Json:
+def _json(value: Value, kind: Kind, locale: str = "") -> Json:
     """A value as it is stored; the name of an unknown field of a group follows a "?"."""
     name = str(value.WhichOneof("kind"))
     held = getattr(value, name)
@@ -308,13 +315,17 @@ def _json(value: Value, kind: Kind) -> Json:
             return {}
     if name == "json":
         return {name: json.loads(text.nfc(json.dumps(json_format.MessageToDict(held), ensure_ascii=False)))}
+    if name == "rich_text":
+        return {name: rich_texts.stored(held, locale)}
     if name == "list":
-        return {name: [_json(each, kind.list.item) for each in held.values]}
+        return {name: [_json(each, kind.list.item, locale) for each in held.values]}
     if name == "group":
         known = {each.name: each for each in kind.group.fields}
         return {
             name: {
-                known[each].id if each in known else f"?{each}": _json(one, known[each].kind if each in known else kind)
+                known[each].id if each in known else f"?{each}": _json(
+                    one, known[each].kind if each in known else kind, locale
+                )
                 for each, one in held.values.items()
             }
         }
@@ -331,6 +342,8 @@ def _value(stored: Json) -> Value:
         getattr(value, name).FromJsonString(held)
     elif name == "json":
         json_format.ParseDict(held, value.json)
+    elif name == "rich_text":
+        value.rich_text.CopyFrom(rich_texts.parse(held))
     elif name == "list":
         value.list.SetInParent()
         value.list.values.extend(map(_value, held))

@@ -10,6 +10,7 @@ import structlog
 from libs.db import Connection, Pool, transaction
 from libs.errors import FailedPrecondition, Failure
 from services.content.fields import Json
+from services.content.rich_text import values as rich_texts
 from services.content.stages import Row
 from thmnayah.content.v1.content_pb2 import Content
 from thmnayah.content.v1.types_pb2 import ContentType, Field, Kind
@@ -50,6 +51,9 @@ def found(value: Json | Value, at: str) -> Iterator[tuple[str, str]]:
     name, held = _arm(value)
     if name == "reference":
         yield at, held.lower()
+    elif name == "rich_text":
+        for path, target in rich_texts.references(rich_texts.parse(held) if isinstance(held, dict) else held):
+            yield f"{at}.{path}", target.lower()
     elif name == "list":
         for number, each in enumerate(held):
             yield from found(each, f"{at}[{number}]")
@@ -66,7 +70,7 @@ def refers(kind: Kind) -> bool:
         case "group":
             return any(refers(each.kind) for each in kind.group.fields)
         case name:
-            return name == "reference"
+            return name in ("reference", "rich_text")
 
 
 def of(held: Mapping[str, Any]) -> set[Reference]:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 
 from google.protobuf import json_format
@@ -12,6 +12,7 @@ from libs.db import Connection, Record
 from libs.errors import NotFound
 from services.content import contents, fields, types
 from services.content.contents import LOCALISED, UNLOCALISED
+from services.content.rich_text import diffs
 from services.content.stages import timestamp
 from thmnayah.content.v1.content_pb2 import Content
 from thmnayah.content.v1.revisions_pb2 import ListRevisionsResponse, Revision, RevisionDiff
@@ -90,7 +91,23 @@ def diff(older: Revision, newer: Revision) -> RevisionDiff:
         if before != after:
             apart = field == "tags"  # its entries are no text
             answer.changes.add(field=field, locale=locale, segments=_segments(before, after, apart=apart))
+    for name in sorted({*older.content.fields, *newer.content.fields}):
+        before_in, after_in = (_by_locale(each.content.fields.get(name)) for each in (older, newer))
+        for locale in sorted({*before_in, *after_in}):
+            _compare(answer, f"fields.{name}", locale, before_in.get(locale, Value()), after_in.get(locale, Value()))
     return answer
+
+
+def _compare(answer: RevisionDiff, field: str, locale: str, before: Value, after: Value) -> None:
+    """Add what became of a custom field in one locale, block by block where it holds nothing but rich text."""
+    if before == after:
+        return
+    if {before.WhichOneof("kind"), after.WhichOneof("kind")} <= {"rich_text", None}:
+        blocks = diffs.compare(before.rich_text, after.rich_text)
+        answer.changes.add(field=field, locale=locale, blocks=blocks)
+    else:
+        segments = _segments(_WORD.findall(_text(before)), _WORD.findall(_text(after)), apart=False)
+        answer.changes.add(field=field, locale=locale, segments=segments)
 
 
 def _pairs(older: Content, newer: Content) -> Iterator[tuple[str, str, Sequence[str], Sequence[str]]]:
@@ -105,19 +122,13 @@ def _pairs(older: Content, newer: Content) -> Iterator[tuple[str, str, Sequence[
             yield field, "", _WORD.findall(before), _WORD.findall(after)
         else:
             yield field, "", list(before), list(after)
-    for name in sorted({*older.fields, *newer.fields}):
-        before, after = _texts(older.fields.get(name)), _texts(newer.fields.get(name))
-        for locale in sorted({*before, *after}):
-            yield f"fields.{name}", locale, _WORD.findall(before.get(locale, "")), _WORD.findall(after.get(locale, ""))
 
 
-def _texts(value: Value | None) -> dict[str, str]:
-    """A field's value in each locale, "" where it has none, as text."""
+def _by_locale(value: Value | None) -> Mapping[str, Value]:
+    """A field's value in each locale, "" where it has none."""
     if value is None:
         return {}
-    if value.WhichOneof("kind") == "localized":
-        return {locale: _text(each) for locale, each in value.localized.values.items()}
-    return {"": _text(value)}
+    return value.localized.values if value.WhichOneof("kind") == "localized" else {"": value}
 
 
 def _text(value: Value) -> str:

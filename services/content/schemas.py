@@ -5,6 +5,7 @@ from typing import Any
 
 from libs.patterns import ecma_pattern
 from services.content.fields import MAX_ITEMS, MAX_TEXT
+from services.content.rich_text import schemas as rich_texts
 from thmnayah.content.v1.types_pb2 import ContentType, Field, Kind
 
 Json = dict[str, Any]
@@ -78,7 +79,7 @@ def _group(rules: Kind.Group) -> Json:
 # For each kind, the name of `Value`'s field in JSON and what that holds.
 _KINDS: dict[str, tuple[str, Callable[[Any], Json]]] = {
     "text": ("text", _text),
-    "rich_text": ("richText", lambda _: {"type": "object"}),
+    "rich_text": ("richText", rich_texts.schema),
     "number": ("number", _number),
     "boolean": ("boolean", lambda _: {"type": "boolean"}),
     "date_time": ("dateTime", lambda _: {"type": "string", "format": "date-time"}),

@@ -53,6 +53,7 @@ MAY_CALL = {
     "SlugService/GetContentBySlug": EVERYONE,
     "SlugService/ListOldSlugs": EDITORS,
     "SlugService/ReleaseOldSlug": EDITORS,
+    "BlockService/EditBlocks": EDITORS,
     "RichTextService/ParseRichText": EDITORS,
     "RichTextService/RenderRichText": EVERYONE - {""},
     "RichTextService/DiffRichText": EVERYONE - {""},

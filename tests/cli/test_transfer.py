@@ -10,6 +10,8 @@ from tests.conftest import eventually
 from thmnayah.client import Mesh as Client
 from thmnayah.content.v1.content_pb2 import Content, CreateContentRequest, DeleteContentRequest
 
+_LIST = {"list": {}, "items": [{"blocks": [{"paragraph": {"spans": [{"text": "قائمة", "bold": True}]}}]}]}
+
 
 def items(word: str, count: int) -> list[dict[str, Any]]:
     return [
@@ -20,7 +22,10 @@ def items(word: str, count: int) -> list[dict[str, Any]]:
             "body": {"ar": "نص", "en": 'a "text",\n=of lines'},
             "category": word,
             "tags": ["a|b", "c"],
-            "fields": {"subtitle": {"localized": {"values": {"ar": {"text": "فرعي"}, "en": {"text": "Sub"}}}}},
+            "fields": {
+                "story": {"localized": {"values": {"ar": {"richText": {"blocks": [_LIST, {"divider": {}}]}}}}},
+                "subtitle": {"localized": {"values": {"ar": {"text": "فرعي"}, "en": {"text": "Sub"}}}},
+            },
         }
         for number in range(count)
     ]

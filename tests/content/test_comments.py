@@ -170,7 +170,8 @@ async def test_a_comment_stays_when_its_place_goes(
         field("story", {"richText": {}}, localized=True),
         field("length"),
     )
-    made = await make(admin, word)
+    story = {"richText": {"blocks": [{"id": "b1", "paragraph": {"spans": [{"text": "x"}]}}]}}
+    made = await make(admin, word, {"story": {"localized": {"values": {"en": story}}}})
     talk = Talk(rest, editor_token, made["id"])
     for place in (
         {"field": "fields.synopsis.ar"},
@@ -180,6 +181,9 @@ async def test_a_comment_stays_when_its_place_goes(
         await talk.say(place["field"], **place)
     wrong = await talk.call("POST", talk.path, {"text": "x", "field": "fields.length.ar"})
     assert list(violations(wrong)) == ["comment.field"]
+    for place in ({"blockId": "b2", "field": "fields.story.en"}, {"blockId": "b1", "field": "fields.story.ar"}):
+        wrong = await talk.call("POST", talk.path, {"text": "x", **place})
+        assert (wrong.status_code, list(violations(wrong))) == (400, ["comment.blockId"])
 
     async def seen() -> dict[str, tuple[str, bool]]:
         listed = (await talk.ok("GET", talk.path))["comments"]
@@ -187,7 +191,7 @@ async def test_a_comment_stays_when_its_place_goes(
 
     async def change(**fields: Json) -> None:
         kept = [{**each, **fields[each["name"]]} for each in kind["fields"] if each["name"] in fields]
-        kind.update(await admin.ok("PATCH", f"contentTypes/t-{word}", {"fields": kept}))
+        kind.update(await admin.ok("PATCH", f"contentTypes/t-{word}", {"fields": kept}, allowBreaking="true"))
 
     await change(synopsis={"name": "summary"}, story={})
     assert await seen() == {
@@ -197,6 +201,9 @@ async def test_a_comment_stays_when_its_place_goes(
     }
     assert await talk.texts(filter='field = "fields.summary.ar"') == ["fields.synopsis.ar"]
     assert await talk.texts(filter="block_id = b1") == ["fields.story.en"]
+    edit = {"field": "story", "locale": "en", "edits": [{"delete": "b1"}]}
+    await admin.ok("POST", f"contents/{made['id']}:editBlocks", edit)
+    assert (await seen())["fields.story.en"][1]
     await change(summary={"localized": False})
     gone = kind["fields"][0]["id"]
     assert (await seen())["fields.synopsis.ar"] == ("fields.summary.ar", True)

@@ -152,6 +152,25 @@ async def test_references_are_found_in_lists_groups_and_locales(
     assert {each["field"] for each in await used(anybody, two.id)} == {"players.player"}
 
 
+async def test_references_are_found_in_rich_text(editing: Caller, admin: Rest, anybody: Rest, word: str) -> None:
+    await define(admin, word, field("story", {"richText": {}}))
+    block, linked, hidden = [await person(editing, published=True) for _ in range(3)]
+    spans = [{"text": "see", "contentId": linked.id}]
+    inner = [{"blocks": [{"paragraph": {"spans": spans}}]}]
+    blocks = [{"reference": {"contentId": block.id}}, {"list": {}, "items": inner}]
+    item = await make(admin, word, {"story": {"richText": {"blocks": blocks}}})
+
+    assert {each["field"] for each in await used(admin, block.id)} == {"story.blocks.reference.contentId"}
+    assert sides(await used(admin, linked.id)) == [(item["id"], "DRAFT")]
+    await editing.publish(item["id"])
+    assert sides(await used(anybody, linked.id)) == [(item["id"], "PUBLISHED")]
+    assert reason(await admin.call("POST", f"contents/{linked.id}:unpublish", {})) == (400, "CONTENT_REFERENCED")
+
+    page = await anybody.ok("GET", f"contents/{item['id']}", None, expand="story")
+    assert {each["id"] for each in page["expanded"]} == {block.id, linked.id}
+    assert await used(admin, hidden.id) == []
+
+
 @pytest.mark.parametrize("how", ["delete", "unpublish", "archive"])
 async def test_what_published_items_refer_to_stays_unless_it_is_forced(
     editing: Caller, anyone: Caller, admin: Rest, anybody: Rest, how: str

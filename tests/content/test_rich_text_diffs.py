@@ -57,5 +57,15 @@ def test_a_text_that_became_another_is_one_replacement() -> None:
     assert [each.fate for each in diffs.segments(before, after)] == [DELETED, INSERTED]
 
 
+def test_a_text_too_long_to_align_is_compared_from_its_ends() -> None:
+    words = " ".join(f"w{number * number % 151}" for number in range(20_000))
+
+    found = diffs.segments(f"same {words} end", f"same x {words[3:]} y end")
+
+    assert [each.fate for each in found] == [KEPT, DELETED, INSERTED, KEPT]
+    assert "".join(each.text for each in found if each.fate != INSERTED) == f"same {words} end"
+    assert "".join(each.text for each in found if each.fate != DELETED) == f"same x {words[3:]} y end"
+
+
 def test_nothing_and_nothing_are_the_same() -> None:
     assert diffs.compare(RichText(), RichText()) == []

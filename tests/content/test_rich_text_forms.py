@@ -1,6 +1,8 @@
 """Rich text from and to Markdown and HTML: nothing dangerous gets through, and what gets through comes back."""
 
+import contextlib
 import re
+import time
 from collections.abc import Callable
 
 import pytest
@@ -184,12 +186,17 @@ def test_an_id_that_stands_twice_is_kept_once() -> None:
 @pytest.mark.parametrize(
     ("read", "source", "limit"),
     [
-        (markdown.from_markdown, "> " * 17 + "x", "16"),
-        (html.from_html, "<blockquote>" * 17 + "x", "16"),
+        (markdown.from_markdown, "> " * 21 + "x", "20"),
+        (html.from_html, "<blockquote>" * 21 + "x", "20"),
         (html.from_html, "<div>" * 501, "500"),
-        (markdown.from_markdown, "[" * 10_001, "10000"),
+        (markdown.from_markdown, "[" * 5001, "5000"),
         (markdown.from_markdown, "a\n\n" * 1001, "1000"),
         (html.from_html, "<p>a" * 20_000, "5000"),
+        (html.from_html, "".join(f"<b id={each}></x>" for each in range(501)), "500"),
+        (html.from_html, "<p><font size=1>" * 400 + "<p>a" * 20_000, "500"),
+        (html.from_html, "<br>" * 50_001, "50000"),
+        (markdown.from_markdown, "a\n" * 20_001, "20000"),
+        (markdown.from_markdown, "*_" * 60_000, "50000"),
     ],
 )
 def test_what_breaks_a_limit_is_refused_by_its_name(read: Callable[[str], RichText], source: str, limit: str) -> None:
@@ -201,10 +208,47 @@ def test_what_breaks_a_limit_is_refused_by_its_name(read: Callable[[str], RichTe
     assert limit in description
 
 
-def test_fifteen_quotes_around_a_paragraph_are_as_deep_as_may_be() -> None:
-    text = markdown.from_markdown("> " * 15 + "x")
+@pytest.mark.parametrize(
+    ("read", "unit", "around"),
+    [
+        # Elements that HTML opens again and again, whose ends name nothing, or that stand in one another unseen.
+        (html.from_html, "<p>a", "".join(f"<p><font size={size}>" for size in range(499))),
+        (html.from_html, "<div></x>", ""),
+        (html.from_html, "<dd><li>", ""),
+        (html.from_html, "<b>a</b>", ""),
+        (html.from_html, "<p>", ""),
+        (markdown.from_markdown, "|a|\n|-|\n", ""),
+        (markdown.from_markdown, "- a\n", ""),
+        (markdown.from_markdown, "a\n", ""),
+        (markdown.from_markdown, "*_", ""),
+        (markdown.from_markdown, "~~", ""),
+        (markdown.from_markdown, "[a", ""),
+        (markdown.from_markdown, "`a", ""),
+        (markdown.from_markdown, "<a", ""),
+    ],
+)
+def test_hostile_text_costs_no_more_than_its_length(read: Callable[[str], RichText], unit: str, around: str) -> None:
+    def cost(length: int) -> float:
+        source = around + unit * ((length - len(around)) // len(unit))
+        started = time.process_time()
+        with contextlib.suppress(InvalidArgument):
+            read(source)
+        return time.process_time() - started
 
-    assert max(depth for _, depth, _ in blocks.walk(text.blocks)) == 16
+    cost(1000)
+    assert cost(200_000) < 4 * cost(100_000) + 0.2
+
+
+def test_paragraphs_that_nobody_ended_are_not_deep() -> None:
+    sloppy = "<table>" + "<tr><td><p>a<td><p>b</td>" * 400 + "</table>" + "<div><p>c</div>" * 600 + "<li><p>d" * 90
+
+    assert len(blocks.plain_text(html.from_html(sloppy)).splitlines()) == 400 + 600 + 90
+
+
+def test_nineteen_quotes_around_a_paragraph_are_as_deep_as_may_be() -> None:
+    text = markdown.from_markdown("> " * 19 + "x")
+
+    assert max(depth for _, depth, _ in blocks.walk(text.blocks)) == 20
     assert html.from_html(html.to_html(text)) == text
 
 
@@ -242,7 +286,7 @@ BLOCKS = st.recursive(
         st.builds(lambda some: Block(quote=Block.Quote(blocks=some)), st.lists(inner, min_size=1, max_size=3)),
         st.builds(
             lambda ordered, items: Block(
-                list=Block.List(ordered=ordered, items=[Block.List.Item(blocks=item) for item in items])
+                list=Block.List(ordered=ordered), items=[Block.Item(blocks=item) for item in items]
             ),
             st.booleans(),
             st.lists(st.lists(inner, min_size=1, max_size=2), min_size=1, max_size=3),

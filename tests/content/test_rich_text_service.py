@@ -45,7 +45,7 @@ async def test_what_is_parsed_is_rendered_over_rest(rest: httpx.AsyncClient, edi
 
 async def test_a_text_as_deep_as_may_be_passes_the_edge(rest: httpx.AsyncClient, editor_token: str) -> None:
     headers = dict(bearer(editor_token))
-    for source in ("- " * 15 + "x", "> " * 15 + "x", "- " * 15 + "| a |\n" + " " * 30 + "| --- |"):
+    for source in ("- " * 19 + "x", "> " * 19 + "x", "- " * 19 + "| a |\n" + " " * 38 + "| --- |"):
         parsed = await rest.post("/v1/richText:parse", json={"markdown": source}, headers=headers)
         assert parsed.status_code == 200
         body = {"richText": parsed.json(), "format": "MARKDOWN"}
@@ -72,6 +72,13 @@ async def test_html_is_parsed_over_grpc(rich_text: RichTextStub, editor: Metadat
             "richText.blocks[1].id",
         ),
         (RichText(blocks=[Block(code=Block.Code(text="x" * 100_001))] * 2), "richText"),
+        (RichText(blocks=[Block(list=Block.List())]), "richText.blocks[0].items"),
+        (
+            RichText(
+                blocks=[Block(divider=Block.Divider(), items=[Block.Item(blocks=[Block(divider=Block.Divider())])])]
+            ),
+            "richText.blocks[0].items",
+        ),
     ],
 )
 async def test_a_text_that_breaks_a_limit_is_refused_by_its_path(

@@ -9,7 +9,7 @@ import os
 import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,17 +25,29 @@ from nats.aio.client import Client as NatsClient
 
 from deploy.local.mesh import Mesh
 from libs import cache, contracts, db, identity, rpc
+from services.content.block_service import BlockService
 from services.content.caches import Caches
+from services.content.comment_service import CommentService
 from services.content.locales import Locales
+from services.content.reference_service import ReferenceService
 from services.content.service import ContentService, RevisionService, WorkflowService
+from services.content.slug_service import SlugService
 from services.content.taxonomy_service import TaxonomyService
 from services.content.type_service import ContentTypeService
 from tests.conftest import bearer
 from thmnayah.content.v1 import (
+    blocks_pb2,
+    blocks_pb2_grpc,
+    comments_pb2,
+    comments_pb2_grpc,
     content_pb2,
     content_pb2_grpc,
+    references_pb2,
+    references_pb2_grpc,
     revisions_pb2,
     revisions_pb2_grpc,
+    slugs_pb2,
+    slugs_pb2_grpc,
     taxonomy_pb2,
     taxonomy_pb2_grpc,
     types_pb2,
@@ -43,7 +55,9 @@ from thmnayah.content.v1 import (
     workflow_pb2,
     workflow_pb2_grpc,
 )
+from thmnayah.content.v1.comments_pb2 import Comment
 from thmnayah.content.v1.content_pb2 import Content, Schedule
+from thmnayah.content.v1.rich_text_pb2 import Block, RichText, Span
 from thmnayah.content.v1.types_pb2 import ContentType, Field, Kind, WorkflowPolicy
 from thmnayah.content.v1.values_pb2 import Value
 
@@ -87,7 +101,17 @@ class Counted:
 
 MESSAGES: Mapping[str, Any] = {
     each.DESCRIPTOR.full_name: each
-    for module in (content_pb2, revisions_pb2, taxonomy_pb2, types_pb2, workflow_pb2)
+    for module in (
+        blocks_pb2,
+        comments_pb2,
+        content_pb2,
+        references_pb2,
+        revisions_pb2,
+        slugs_pb2,
+        taxonomy_pb2,
+        types_pb2,
+        workflow_pb2,
+    )
     for each in vars(module).values()
     if isinstance(each, type) and issubclass(each, Message)
 } | {"google.api.HttpBody": HttpBody}
@@ -120,11 +144,16 @@ async def counted(mesh: Mesh, database: str, admin_token: str) -> AsyncIterator[
     locales = Locales(pool, caches.locales)
     async with rpc.channel(mesh.service_address("auth")) as auth:
         server = grpc.aio.server(interceptors=[rpc.Boundary(identity.Verifier.asking(auth), 128)])
-        content_pb2_grpc.add_ContentServiceServicer_to_server(ContentService(pool, caches, locales), server)
+        items = ContentService(pool, caches, locales)
+        content_pb2_grpc.add_ContentServiceServicer_to_server(items, server)
         types_pb2_grpc.add_ContentTypeServiceServicer_to_server(ContentTypeService(pool, caches), server)
         taxonomy_pb2_grpc.add_TaxonomyServiceServicer_to_server(TaxonomyService(pool, caches, locales), server)
         workflow_pb2_grpc.add_WorkflowServiceServicer_to_server(WorkflowService(pool, caches), server)
         revisions_pb2_grpc.add_RevisionServiceServicer_to_server(RevisionService(pool), server)
+        references_pb2_grpc.add_ReferenceServiceServicer_to_server(ReferenceService(pool), server)
+        slugs_pb2_grpc.add_SlugServiceServicer_to_server(SlugService(pool, caches, locales, items), server)
+        comments_pb2_grpc.add_CommentServiceServicer_to_server(CommentService(pool), server)
+        blocks_pb2_grpc.add_BlockServiceServicer_to_server(BlockService(pool), server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -166,10 +195,18 @@ class There:
     archived: str
     deleted: str
     person: str
+    """Referred to by all the others."""
+    story: str
+    """Has a rich text, whatever the size."""
+    threads: list[str]
+    """Comments on it, each with a reply."""
 
     @property
     def title(self) -> dict[str, str]:
         return {locale: f"{self.word} {locale}" for locale in LOCALES[: self.size.locales]}
+
+    def slugs(self, part: str) -> dict[str, str]:
+        return {locale: f"{self.word}-{part}-{locale}" for locale in self.title}
 
     @property
     def values(self) -> dict[str, Value]:
@@ -209,7 +246,23 @@ async def make(counted: Counted, size: Size) -> There:
         "ContentService/CreateContent",
         content_pb2.CreateContentRequest(content=Content(type="person", title={"en": word})),
     )
-    there = There(word, size, kind.id, "", [], "", "", person.id)
+    await counted.call("ContentService/PublishContent", content_pb2.PublishContentRequest(id=person.id))
+    text = Value(rich_text=RichText(blocks=[Block(id="b", paragraph=Block.Paragraph(spans=[Span(text="x")]))]))
+    story = await counted.call(
+        "ContentService/CreateContent",
+        content_pb2.CreateContentRequest(
+            content=Content(
+                type="page",
+                title={"en": word},
+                fields={"story": Value(localized=Value.Localized(values={"en": text}))},
+            )
+        ),
+    )
+    there = There(word, size, kind.id, "", [], "", "", person.id, story.id, [])
+    for _ in range(size.rows):
+        comment = Comment(content_id=story.id, text=f"@{{{person.id}}}")
+        started = await counted.call("CommentService/CreateComment", comments_pb2.CreateCommentRequest(comment=comment))
+        there.threads.append(started.id)
     made = []
     for number in range(size.rows + 3):
         content = there.content(category=word, tags=[word])
@@ -219,13 +272,13 @@ async def make(counted: Counted, size: Size) -> There:
         made.append((await counted.call("ContentService/CreateContent", request)).id)
         await counted.call("ContentService/PublishContent", content_pb2.PublishContentRequest(id=made[-1]))
     item, archived, deleted, *others = made
-    for text in ("a", "b"):
-        newer = update(item, Content(body=dict.fromkeys(there.title, text)), "body")
+    for body in ("a", "b"):
+        newer = update(item, Content(body=dict.fromkeys(there.title, body), slug=there.slugs(body)), "body", "slug")
         await counted.call("ContentService/UpdateContent", newer)
     await counted.call("WorkflowService/SubmitContent", workflow_pb2.SubmitContentRequest(id=item))
     await counted.call("WorkflowService/ArchiveContent", workflow_pb2.ArchiveContentRequest(id=archived))
     await counted.call("ContentService/DeleteContent", content_pb2.DeleteContentRequest(id=deleted))
-    return There(word, size, kind.id, item, others, archived, deleted, person.id)
+    return replace(there, item=item, others=others, archived=archived, deleted=deleted)
 
 
 def update(content_id: str, content: Content, *paths: str) -> content_pb2.UpdateContentRequest:
@@ -269,25 +322,76 @@ TABLE: dict[str, tuple[int, Callable[[There], Message]]] = {
             fallback=True,
         ),
     ),
-    "ContentService/UpdateContent": (8, lambda t: update(t.item, t.content(category="newer"), "*")),
-    "ContentService/PublishContent": (4, lambda t: content_pb2.PublishContentRequest(id=t.item)),
-    "ContentService/UnpublishContent": (4, lambda t: content_pb2.UnpublishContentRequest(id=t.others[0])),
-    "ContentService/UndeleteContent": (7, lambda t: content_pb2.UndeleteContentRequest(id=t.deleted)),
+    "ContentService/UpdateContent": (8, lambda t: update(t.item, t.content(category="newer", slug=t.slugs("b")), "*")),
+    "ContentService/PublishContent": (5, lambda t: content_pb2.PublishContentRequest(id=t.item)),
+    "SlugService/GetContentBySlug": (
+        3,
+        lambda t: slugs_pb2.GetContentBySlugRequest(type=t.type, locale="ar", slug=f"{t.word}-ar", fallback=True),
+    ),
+    "SlugService/ListOldSlugs": (3, lambda t: slugs_pb2.ListOldSlugsRequest(id=t.item)),
+    "SlugService/ReleaseOldSlug": (
+        6,
+        lambda t: slugs_pb2.ReleaseOldSlugRequest(id=t.item, locale="ar", slug=f"{t.word}-ar"),
+    ),
+    "ReferenceService/ListReferences": (
+        4,
+        lambda t: references_pb2.ListReferencesRequest(id=t.person, page_size=t.size.rows),
+    ),
+    "BlockService/EditBlocks": (
+        6,
+        lambda t: blocks_pb2.EditBlocksRequest(
+            id=t.story, field="story", locale="en", edits=[blocks_pb2.BlockEdit(delete="b")]
+        ),
+    ),
+    "CommentService/CreateComment": (
+        4,
+        lambda t: comments_pb2.CreateCommentRequest(comment=Comment(content_id=t.story, text="x", field="title.en")),
+    ),
+    "CommentService/GetComment": (
+        1,
+        lambda t: comments_pb2.GetCommentRequest(content_id=t.story, id=t.threads[0]),
+    ),
+    "CommentService/ListComments": (
+        1,
+        lambda t: comments_pb2.ListCommentsRequest(content_id=t.story, page_size=t.size.rows),
+    ),
+    "CommentService/UpdateComment": (
+        5,
+        lambda t: comments_pb2.UpdateCommentRequest(comment=Comment(content_id=t.story, id=t.threads[0], text="y")),
+    ),
+    "CommentService/ResolveComment": (
+        5,
+        lambda t: comments_pb2.ResolveCommentRequest(content_id=t.story, id=t.threads[0]),
+    ),
+    "CommentService/ReopenComment": (
+        5,
+        lambda t: comments_pb2.ReopenCommentRequest(content_id=t.story, id=t.threads[0]),
+    ),
+    "CommentService/DeleteComment": (
+        6,
+        lambda t: comments_pb2.DeleteCommentRequest(content_id=t.story, id=t.threads[0]),
+    ),
+    "ContentService/UnpublishContent": (6, lambda t: content_pb2.UnpublishContentRequest(id=t.others[0])),
+    "ContentService/UndeleteContent": (8, lambda t: content_pb2.UndeleteContentRequest(id=t.deleted)),
     "WorkflowService/SubmitContent": (2, lambda t: workflow_pb2.SubmitContentRequest(id=t.deleted)),
     "WorkflowService/ApproveContent": (3, lambda t: workflow_pb2.ApproveContentRequest(id=t.deleted)),
     "WorkflowService/RequestContentChanges": (
         2,
         lambda t: workflow_pb2.RequestContentChangesRequest(id=t.deleted, note="x"),
     ),
+    "WorkflowService/ConfirmTranslation": (
+        2,
+        lambda t: workflow_pb2.ConfirmTranslationRequest(id=t.item, locales=list(t.title)),
+    ),
     "WorkflowService/RestoreContent": (2, lambda t: workflow_pb2.RestoreContentRequest(id=t.archived)),
     "WorkflowService/ScheduleContent": (2, schedule),
     "WorkflowService/UnscheduleContent": (2, lambda t: workflow_pb2.UnscheduleContentRequest(id=t.item)),
-    "WorkflowService/ArchiveContent": (6, lambda t: workflow_pb2.ArchiveContentRequest(id=t.item)),
+    "WorkflowService/ArchiveContent": (8, lambda t: workflow_pb2.ArchiveContentRequest(id=t.item)),
     "RevisionService/ListRevisions": (1, lambda t: revisions_pb2.ListRevisionsRequest(id=t.item)),
     "RevisionService/GetRevision": (2, lambda t: revisions_pb2.GetRevisionRequest(id=t.item, number=1)),
     "RevisionService/DiffRevisions": (2, lambda t: revisions_pb2.DiffRevisionsRequest(id=t.item)),
     "RevisionService/RestoreRevision": (5, lambda t: revisions_pb2.RestoreRevisionRequest(id=t.deleted, number=1)),
-    "ContentService/DeleteContent": (5, lambda t: content_pb2.DeleteContentRequest(id=t.item)),
+    "ContentService/DeleteContent": (7, lambda t: content_pb2.DeleteContentRequest(id=t.item)),
     "ContentTypeService/CreateContentType": (
         2,
         lambda t: types_pb2.CreateContentTypeRequest(content_type=ContentType(id=f"u-{t.word}", name={"en": "x"})),

@@ -228,6 +228,24 @@ async def test_text_comes_back_from_everywhere_as_it_went_in(
     assert {str(result["content"]["id"]): texts(result["content"]) for result in found} == without_body
 
 
+async def test_text_comes_back_from_the_spans_of_a_rich_text(rest: httpx.AsyncClient, editor_token: str) -> None:
+    signed_in = {"authorization": f"Bearer {editor_token}"}
+    spans = [[{"text": text}, {"text": text, "bold": True}] for text in CORPUS.values()]
+    story = {"richText": {"blocks": [{"paragraph": {"spans": each}} for each in spans]}}
+    given = {"type": "article", "title": {"ar": "ع"}, "fields": {"story": {"localized": {"values": {"ar": story}}}}}
+
+    made = await rest.post("/v1/contents", json=given, headers=signed_in)
+    assert made.status_code == 200, made.text
+    path = f"/v1/contents/{made.json()['id']}"
+    assert (await rest.post(f"{path}:publish", json={}, headers=signed_in)).status_code == 200
+    shown = (await rest.get(path)).json()["fields"]["story"]["localized"]["values"]["ar"]["richText"]["blocks"]
+
+    for (name, text), block in zip(CORPUS.items(), shown, strict=True):
+        wanted = unicodedata.normalize("NFC", re.sub("\r\n?|[\x85\u2028\u2029]", "\n", text))
+        kept = [(span["text"], span["bold"]) for span in block["paragraph"]["spans"]]
+        assert kept == [(wanted, False), (wanted, True)], name
+
+
 def texts(item: Item) -> Item:
     return {field: item.get(field) or {} for field in ("title", "description", "body")}
 

@@ -375,6 +375,7 @@ _BODIES: dict[str, dict[str, Any]] = {
     "/v1/contents/{id}:schedule": {
         "schedule": {"action": "PUBLISH", "localTime": "2099-01-01T00:00:00", "timeZone": "Asia/Riyadh"}
     },
+    "/v1/contents/{id}:editBlocks": {"field": "story", "locale": "ar", "edits": [{"delete": "b7f3a09c41de"}]},
     "/v1/richText:parse": {"markdown": "word"},
     "/v1/richText:diff": {"before": {}, "after": {}},
     "/v1/richText:render": {"richText": {}, "format": "PLAIN"},

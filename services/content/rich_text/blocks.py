@@ -1,20 +1,26 @@
 """The blocks of a rich text: walking them, their stored form, their limits and their words."""
 
+import hashlib
 import itertools
 import re
-import secrets
+from collections import Counter
 from collections.abc import Iterator, MutableSequence
+from operator import attrgetter
 
 from libs import rpc, text
 from libs.errors import InvalidArgument
 from services.content.rich_text import links
 from thmnayah.content.v1.rich_text_pb2 import Block, RichText, Span
 
-# The edge reads JSON up to 100 levels deep, and a list in a list is five of them.
-DEEPEST = 16
+# The edge reads JSON up to 100 levels deep: a list in a list is four of them, a localized field of an item nine.
+DEEPEST = 20
 MOST_BLOCKS = 5000
 LONGEST_TEXT = 200_000
+LONGEST_CAPTION = 1000
 
+# Everything of a span but its words.
+_LOOK = attrgetter("bold", "italic", "underline", "strike", "code", "href", "content_id")
+_LINE_BREAK = re.compile("\r\n?|[\x85\u2028\u2029]")
 # The spans of a text that is written at once: in a block, or in a cell.
 Spans = MutableSequence[Span]
 
@@ -23,19 +29,28 @@ def children(block: Block) -> list[tuple[str, MutableSequence[Block]]]:
     """The lists of blocks that stand in a block, each with its path from there."""
     kind = block.WhichOneof("kind")
     if kind == "list":
-        return [(f"list.items[{number}].blocks", item.blocks) for number, item in enumerate(block.list.items)]
+        return [(f"items[{number}].blocks", item.blocks) for number, item in enumerate(block.items)]
     return [("quote.blocks", block.quote.blocks)] if kind == "quote" else []
 
 
 def lines(block: Block) -> list[Spans]:
     """The spans of a block, for each of its lines of text: one, one for each cell, or none."""
+    return [spans for _, spans in named_lines(block)]
+
+
+def named_lines(block: Block) -> list[tuple[str, Spans]]:
+    """The same, each with its path from the block."""
     match block.WhichOneof("kind"):
         case "paragraph":
-            return [block.paragraph.spans]
+            return [("paragraph.spans", block.paragraph.spans)]
         case "heading":
-            return [block.heading.spans]
+            return [("heading.spans", block.heading.spans)]
         case "table":
-            return [cell.spans for row in block.table.rows for cell in row.cells]
+            return [
+                (f"table.rows[{number}].cells[{column}].spans", cell.spans)
+                for number, row in enumerate(block.table.rows)
+                for column, cell in enumerate(row.cells)
+            ]
     return []
 
 
@@ -59,6 +74,7 @@ def normalize(rich_text: RichText, *, locale: str = "") -> None:
         locale: the language of the text, for blocks without a letter that has a direction.
     """
     taken = {block.id for _, _, block in walk(rich_text.blocks)}
+    alike: Counter[bytes] = Counter()
     for _, _, block in walk(rich_text.blocks):
         for spans in lines(block):
             _merge(spans)
@@ -71,15 +87,18 @@ def normalize(rich_text: RichText, *, locale: str = "") -> None:
             case "embed":
                 block.embed.provider = block.embed.provider or links.host(block.embed.url)
         if not block.id:
-            block.id = new_id(taken)
+            block.id = _new_id(block, taken, alike)
         if not block.dir:
             block.dir = _direction(block, block.lang or locale)
 
 
-def new_id(taken: set[str]) -> str:
-    """An id that is not taken, and now is."""
-    while (made := "b" + secrets.token_hex(6)) in taken:
-        pass
+def _new_id(block: Block, taken: set[str], alike: Counter[bytes]) -> str:
+    """An id that is not taken, and now is: of the same text the same, so that importing it again changes nothing."""
+    held = block.SerializeToString(deterministic=True)
+    made = ""
+    while not made or made in taken:
+        alike[held] += 1
+        made = "b" + hashlib.blake2b(b"%d %s" % (alike[held], held), digest_size=6).hexdigest()
     taken.add(made)
     return made
 
@@ -93,26 +112,41 @@ def check(rich_text: RichText, field: str) -> None:
     Raises:
         InvalidArgument: naming each block that breaks a limit, and the limit.
     """
-    violations: dict[str, str] = {}
+    if found := violations(rich_text, field):
+        raise InvalidArgument(found)
+
+
+def violations(rich_text: RichText, field: str) -> dict[str, str]:
+    """What breaks a limit that no rule of the contract can say, by its path below the field."""
+    found: dict[str, str] = {}
     seen: set[str] = set()
-    count = length = 0
+    count = total = 0
     for path, depth, block in walk(rich_text.blocks):
         here = f"{field}.{path}"
         count += 1
-        length += sum(map(len, _texts(block)))
+        texts = _texts(block)
+        total += sum(map(len, texts))
         if depth > DEEPEST:
-            raise InvalidArgument({here: f"stands deeper than {DEEPEST} blocks in one another, which is the limit"})
+            return {here: f"stands deeper than {DEEPEST} blocks in one another, which is the limit"}
         if block.id and block.id in seen:
-            violations[f"{here}.id"] = "another block of the text has this id"
+            found[f"{here}.id"] = "another block of the text has this id"
         seen.add(block.id)
         if len({len(row.cells) for row in block.table.rows}) > 1:
-            violations[f"{here}.table.rows"] = "must all have as many cells as the first"
+            found[f"{here}.table.rows"] = "must all have as many cells as the first"
+        if bool(block.items) != block.HasField("list"):
+            found[f"{here}.items"] = "are what a list holds, at least one, and no other block"
+        if block.HasField("image") and max(map(len, texts)) > LONGEST_CAPTION:  # composing made it longer
+            found[f"{here}.image"] = f"has an alt text or a caption over {LONGEST_CAPTION} characters"
     if count > MOST_BLOCKS:
-        violations[f"{field}.blocks"] = f"hold {count} blocks, those in others included; the limit is {MOST_BLOCKS}"
-    if length > LONGEST_TEXT:
-        violations[field] = f"holds {length} code points of text; the limit is {LONGEST_TEXT}"
-    if violations:
-        raise InvalidArgument(violations)
+        found[f"{field}.blocks"] = f"hold {count} blocks, those in others included; the limit is {MOST_BLOCKS}"
+    if total > LONGEST_TEXT:
+        found[field] = f"holds {total} code points of text; the limit is {LONGEST_TEXT}"
+    return found
+
+
+def length(rich_text: RichText) -> int:
+    """How many code points of text it holds."""
+    return sum(len(words) for _, _, block in walk(rich_text.blocks) for words in _texts(block))
 
 
 def check_parsed(rich_text: RichText, field: str) -> None:
@@ -161,25 +195,20 @@ def _texts(block: Block) -> list[str]:
 def _merge(spans: Spans) -> None:
     """Join neighbours that look alike, and drop those without text."""
     merged: list[Span] = []
-    for look, alike in itertools.groupby((span for span in spans if span.text), key=_look):
-        span = Span.FromString(look)
-        words = _unix("".join(each.text for each in alike))
-        span.text = text.nfc(words.replace("\n", " ") if span.code else words)
+    for _, alike in itertools.groupby((span for span in spans if span.text), key=_LOOK):
+        span, *others = alike
+        words = _unix("".join([span.text, *(each.text for each in others)]))
+        formed = text.nfc(words.replace("\n", " ") if span.code else words)
+        if formed != span.text:
+            span.text = formed
         merged.append(span)
-    del spans[:]
-    spans.extend(merged)
-
-
-def _look(span: Span) -> bytes:
-    """Everything of a span but its words."""
-    look = Span()
-    look.CopyFrom(span)
-    look.ClearField("text")
-    return look.SerializeToString(deterministic=True)
+    if len(merged) < len(spans):
+        del spans[:]
+        spans.extend(merged)
 
 
 def _unix(words: str) -> str:
-    return re.sub("\r\n?|[\x85\u2028\u2029]", "\n", words)
+    return _LINE_BREAK.sub("\n", words)
 
 
 def _direction(block: Block, locale: str) -> "Block.Direction.ValueType":

@@ -134,8 +134,8 @@ def _is_empty(block: Block) -> bool:
         case "paragraph" | "heading":
             return not block.id and not any(lines(block))
         case "list":
-            _drop(block.list.items, lambda item: not item.blocks)
-            return not block.list.items
+            _drop(block.items, lambda item: not item.blocks)
+            return not block.items
         case "quote":
             return not block.quote.blocks
         case "table":

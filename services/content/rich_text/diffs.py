@@ -3,6 +3,7 @@
 import bisect
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 
@@ -11,6 +12,8 @@ from services.content.rich_text import blocks
 from thmnayah.content.v1.rich_text_pb2 import Block, BlockDiff, RichText
 
 MOST_SEGMENTS = 1000
+# Pairs of equal words, of which aligning looks at each more than once: a second or so.
+MOST_PAIRS = 100_000
 
 _Segment = BlockDiff.Segment
 
@@ -19,7 +22,7 @@ def compare(before: RichText, after: RichText) -> list[BlockDiff]:
     """The blocks that differ: those of the later text in its order, then those that are gone."""
     old = {block.id: block for _, _, block in blocks.walk(before.blocks)}
     new = {block.id: block for _, _, block in blocks.walk(after.blocks)}
-    moved = _moved(before, after)
+    moved = moves(before, after)
     found = []
     for block_id, block in new.items():
         if block_id not in old:
@@ -42,6 +45,8 @@ def segments(before: str, after: str) -> list[BlockDiff.Segment]:
     The runs that are not inserted make the first text, those that are not deleted the second.
     """
     old, new = _words(before), _words(after)
+    if _pairs(old, new) > MOST_PAIRS:
+        return _between_ends(old, new)
     found: list[BlockDiff.Segment] = []
     for _, old_start, old_end, new_start, new_end in SequenceMatcher(None, old, new).get_opcodes():
         deleted, inserted = "".join(old[old_start:old_end]), "".join(new[new_start:new_end])
@@ -50,6 +55,22 @@ def segments(before: str, after: str) -> list[BlockDiff.Segment]:
         else:
             found += _replaced(deleted, inserted)
     return found if len(found) <= MOST_SEGMENTS else _replaced(before, after)
+
+
+def _pairs(old: Sequence[str], new: Sequence[str]) -> int:
+    """How many pairs of equal words there are; SequenceMatcher leaves out the most frequent ones of a long text."""
+    times, most = Counter(old), len(new) // 100 + 1 if len(new) >= 200 else len(new)
+    return sum(times[word] * count for word, count in Counter(new).items() if count <= most)
+
+
+def _between_ends(old: Sequence[str], new: Sequence[str]) -> list[BlockDiff.Segment]:
+    """One replacement, between the words that both texts begin and end with."""
+    most = min(len(old), len(new))
+    start = next((number for number in range(most) if old[number] != new[number]), most)
+    end = next((number for number in range(most - start) if old[-1 - number] != new[-1 - number]), most - start)
+    ends = ("".join(old[:start]), "".join(old[len(old) - end :]))
+    first, last = ([_Segment(fate=_Segment.KEPT, text=words)] if words else [] for words in ends)
+    return [*first, *_replaced("".join(old[start : len(old) - end]), "".join(new[start : len(new) - end])), *last]
 
 
 def _replaced(before: str, after: str) -> list[BlockDiff.Segment]:
@@ -72,14 +93,13 @@ def _alone(block: Block) -> Block:
     """A block without the blocks in it."""
     alone = Block()
     alone.CopyFrom(block)
-    if alone.HasField("list"):
-        del alone.list.items[:]
-    elif alone.HasField("quote"):
+    del alone.items[:]
+    if alone.HasField("quote"):
         del alone.quote.blocks[:]
     return alone
 
 
-def _moved(before: RichText, after: RichText) -> set[str]:
+def moves(before: RichText, after: RichText) -> set[str]:
     """The blocks of both texts that stand in another block, or in another order among those beside them."""
     old = {block_id: (parent, number) for number, (block_id, parent) in enumerate(_parents(before.blocks))}
     moved = set()

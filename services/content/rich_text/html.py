@@ -55,10 +55,20 @@ _SPACE = re.compile("[ \t\n\r\f]+")
 
 _TAG = re.compile("<(/?)([a-zA-Z][^\\s/>]*)")
 _DEEPEST_ELEMENT = 500
-# What HTML lets stand without an end.
-_OFTEN_OPEN = frozenset(
-    "area base br col dd dt embed hr img input li link meta option p source tbody td tfoot th thead tr wbr".split()
-)
+# The elements that each tag stands in, added up: what the parser may have to open again, about 1 µs each.
+_MOST_REOPENED = 1_000_000
+# What is left of the text: each tag costs the reader some µs.
+_MOST_TAGS = 50_000
+_EMPTY = frozenset("area base br col embed hr img input link meta source track wbr".split())
+# What HTML lets stand without an end: one of a set ends another of it, and paragraphs in between.
+_ENDS = [
+    {"p"},
+    {"li", "p"},
+    {"dd", "dt", "p"},
+    {"option", "optgroup"},
+    {"td", "th", "tr", "tbody", "thead", "tfoot", "p"},
+]
+_ENDED_BY = {name: others for others in _ENDS for name in others - {"p"} or others}
 
 Attributes = dict[str, str]
 
@@ -96,14 +106,34 @@ def from_html(html: str, *, locale: str = "") -> RichText:
 
 def _check_depth(html: str) -> None:
     """Refuse what would cost a parser the square of its length: elements in one another without end."""
-    depth = 0
-    for end, name in _TAG.findall(html):
-        if name.lower() not in _OFTEN_OPEN:
-            depth = max(0, depth - 1) if end else depth + 1
-            if depth > _DEEPEST_ELEMENT:
-                raise InvalidArgument(
-                    {"html": f"has elements too deep in one another; the limit is {_DEEPEST_ELEMENT}"}
-                )
+    opened: list[str] = []
+    reopened = 0
+    for end, given in _TAG.findall(html):
+        name = given.lower()
+        if name in _EMPTY:
+            continue
+        if end:
+            # What stands in it ends too, but styles are opened again after it.
+            if name in opened:
+                place = len(opened) - 1 - opened[::-1].index(name)
+                opened[place:] = [each for each in opened[place + 1 :] if each not in _ENDED_BY]
+        else:
+            _end_others(opened, name)
+            opened.append(name)
+        reopened += len(opened)
+        if len(opened) > _DEEPEST_ELEMENT or reopened > _MOST_REOPENED:
+            raise InvalidArgument({"html": f"has elements too deep in one another; the limit is {_DEEPEST_ELEMENT}"})
+
+
+def _end_others(opened: list[str], name: str) -> None:
+    """End what the start of an element ends: the innermost like it, unless it stands in something else."""
+    others = _ENDED_BY.get(name, ())
+    for number in reversed(range(len(opened))):
+        if opened[number] not in others:
+            return
+        if opened[number] == name:
+            del opened[number:]
+            return
 
 
 class _Reader(HTMLParser):
@@ -112,6 +142,7 @@ class _Reader(HTMLParser):
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self.builder = Builder("html")
+        self._tags = 0
         # What the end of each open element does.
         self._ends: list[Callable[[], None]] = []
         # The lists and tables that are open, and whether an item of the list is.
@@ -125,6 +156,9 @@ class _Reader(HTMLParser):
         self._image: Block | None = None
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._tags += 1
+        if self._tags > _MOST_TAGS:
+            raise InvalidArgument({"html": f"has too many elements; the limit is {_MOST_TAGS}"})
         given = {name: value or "" for name, value in attrs}
         end = self._start(tag, given) if self._verbatim is None or tag == "code" else None
         if tag not in _WITHOUT_END:
@@ -194,9 +228,9 @@ class _Reader(HTMLParser):
         return end
 
     def _list(self, tag: str, given: Attributes) -> Callable[[], None]:
-        if self._lists and not self._lists[-1][1] and self._lists[-1][0].list.items:
+        if self._lists and not self._lists[-1][1] and self._lists[-1][0].items:
             # A list right inside another belongs to the item before it.
-            self.builder.enter(self._lists[-1][0].list.items[-1].blocks)
+            self.builder.enter(self._lists[-1][0].items[-1].blocks)
             leave = self.builder.leave
         else:
             leave = _nothing
@@ -219,7 +253,7 @@ class _Reader(HTMLParser):
             return self._part()
         block, _open = self._lists[-1]
         self._lists[-1] = (block, True)
-        self.builder.enter(block.list.items.add().blocks)
+        self.builder.enter(block.items.add().blocks)
 
         def end() -> None:
             self._lists[-1] = (block, False)
@@ -413,7 +447,7 @@ def _write_heading(block: Block, common: str) -> str:
 def _write_list(block: Block, common: str) -> str:
     tag = "ol" if block.list.ordered else "ul"
     start = f' start="{block.list.start}"' if block.list.ordered and block.list.HasField("start") else ""
-    items = ("".join(map(_write_block, item.blocks)) for item in block.list.items)
+    items = ("".join(map(_write_block, item.blocks)) for item in block.items)
     return f"<{tag}{common}{start}>{''.join(f'<li>{item}</li>' for item in items)}</{tag}>"
 
 

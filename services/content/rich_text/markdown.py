@@ -6,7 +6,8 @@ in angle brackets that is a paragraph of its own is an embed. Ids, languages and
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -23,7 +24,10 @@ from thmnayah.content.v1.rich_text_pb2 import Block, RichText, Span
 # The parser drops what stands deeper: deep enough for the builder's own limit to be met first.
 _PARSER_DEPTH = 2 * blocks.DEEPEST + 10
 # Each costs the parser up to 0.1 ms.
-_MOST_BRACKETS = 10_000
+_MOST_BRACKETS = 5000
+# How often the parser may ask what begins here: about 35 µs each for a line, 15 µs within one.
+_MOST_LINES = 20_000
+_MOST_MARKS = 50_000
 
 _LANGUAGE = re.compile(r"[A-Za-z0-9_+#.-]{1,40}")
 _STYLES = {"strong": "bold", "em": "italic", "s": "strike"}
@@ -36,7 +40,7 @@ def from_markdown(markdown: str, *, locale: str = "") -> RichText:
     if markdown.count("[") > _MOST_BRACKETS:
         raise InvalidArgument({"markdown": f"has too many brackets; the limit is {_MOST_BRACKETS}"})
     builder = Builder("markdown")
-    tokens = iter(_parser().parse(markdown))
+    tokens = iter(_parser().parse(markdown, Counter()))
     for token in tokens:
         _read_block(builder, token, tokens)
     rich_text = builder.finish()
@@ -52,7 +56,22 @@ def _parser() -> MarkdownIt:
     parser.enable(["table", "strikethrough"]).disable("html_block")
     parser.normalizeLink = parser.normalizeLinkText = lambda url: url  # type: ignore[method-assign, assignment]
     parser.validateLink = lambda _: True  # type: ignore[method-assign, assignment]
+    # Rules that find nothing and count: what is too long is not parsed to its end.
+    parser.block.ruler.before(
+        "table",
+        "count",
+        lambda state, *_: _count(state.env, "lines", _MOST_LINES),
+        {"alt": ["paragraph", "reference", "blockquote", "list"]},
+    )
+    parser.inline.ruler.before("text", "count", lambda state, _: _count(state.env, "marks", _MOST_MARKS))
     return parser
+
+
+def _count(counts: MutableMapping[str, int], name: str, most: int) -> bool:
+    counts[name] += 1
+    if counts[name] > most:
+        raise InvalidArgument({"markdown": f"has too many {name} of markup; the limit is {most}"})
+    return False
 
 
 # Reading
@@ -87,11 +106,11 @@ def _read_block(builder: Builder, token: Token, following: Iterator[Token]) -> N
 
 
 def _read_list(builder: Builder, opening: Token, following: Iterator[Token]) -> None:
-    made = builder.block().list
-    made.ordered = opening.type == "ordered_list_open"
+    made = builder.block()
+    made.list.ordered = opening.type == "ordered_list_open"
     start = int(opening.attrs.get("start", 1))
     if start != 1:
-        made.start = min(start, 999_999)
+        made.list.start = min(start, 999_999)
     for token in following:
         if token.type == opening.type.replace("open", "close"):
             return
@@ -257,8 +276,8 @@ def _write_fence(block: Block) -> str:
 def _write_list(block: Block, *, alternate: bool) -> str:
     number = block.list.start if block.list.HasField("start") else 1
     items: list[str] = []
-    loose = any(len(item.blocks) > 1 for item in block.list.items)
-    for item in block.list.items:
+    loose = any(len(item.blocks) > 1 for item in block.items)
+    for item in block.items:
         marker = f"{number}{')' if alternate else '.'} " if block.list.ordered else "* " if alternate else "- "
         if words := "\n\n".join(_written(item.blocks)):
             items.append(_prefixed(words, marker, " " * len(marker)))
