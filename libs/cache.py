@@ -6,6 +6,7 @@ A value is looked for in this process, then in Valkey, then in the database. Who
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Generic, Protocol, TypeVar
 
@@ -24,6 +25,8 @@ LOCAL_SECONDS = 600.0
 VALKEY_SECONDS = 600
 # How long an emptied key takes no value: a reader who asked the database before the change is done by then.
 EMPTIED_SECONDS = 10
+# For so long it needs no emptying again: a reader who asks then is done before it takes a value.
+JUST_EMPTIED_SECONDS = 3
 VALKEY_TIMEOUT_SECONDS = 0.1
 # After an error Valkey is left alone for so long.
 PAUSE_SECONDS = 1.0
@@ -150,14 +153,18 @@ class Cache(Local[T]):
         super().__init__(name, nats, parse=parse, size_bytes=size_bytes)
         self._redis = redis
         self._unsent: set[str] = set()
+        self._emptied: OrderedDict[str, float] = OrderedDict()
+        self._emptying = asyncio.Lock()
         self._pause_until = 0.0
 
     async def changed(self, about: str) -> None:
         """Forget the value of an item here and in Valkey, and what is being loaded for it."""
         self._held.drop(about)
         self._loading.pop(about, None)
-        self._unsent.add(about)
-        await self._keep_up()
+        # Who changes an item hears the event of it, too: its key was emptied and takes no value yet.
+        if self._emptied.get(about, 0.0) < time.monotonic() - JUST_EMPTIED_SECONDS:
+            self._unsent.add(about)
+            await self._keep_up()
 
     async def _find(self, key: str, load: Callable[[], Awaitable[T]]) -> T:
         stored = await self._ask_valkey(key)
@@ -190,18 +197,23 @@ class Cache(Local[T]):
 
     async def _keep_up(self) -> None:
         """Empty in Valkey what is still to be emptied there; what fails is tried again."""
-        if not self._unsent or time.monotonic() < self._pause_until:
-            return
-        keys = list(self._unsent)
-        try:
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for key in keys:
-                    pipeline.set(f"{self._name}:{key}", _EMPTIED, ex=EMPTIED_SECONDS)
-                await pipeline.execute()
-        except (RedisError, OSError, TimeoutError) as error:
-            self._failed(error)
-        else:
-            self._unsent.difference_update(keys)
+        async with self._emptying:  # what comes meanwhile goes together, after it
+            now = time.monotonic()
+            if not self._unsent or now < self._pause_until:
+                return
+            while self._emptied and next(iter(self._emptied.values())) < now - JUST_EMPTIED_SECONDS:
+                self._emptied.popitem(last=False)
+            keys = list(self._unsent)
+            try:
+                async with self._redis.pipeline(transaction=False) as pipeline:
+                    for key in keys:
+                        pipeline.set(f"{self._name}:{key}", _EMPTIED, ex=EMPTIED_SECONDS)
+                    await pipeline.execute()
+            except (RedisError, OSError, TimeoutError) as error:
+                self._failed(error)
+            else:
+                self._unsent.difference_update(keys)
+                self._emptied.update(dict.fromkeys(keys, now))
 
     def _failed(self, error: Exception) -> None:
         _log.warning("valkey_unavailable", cache=self._name, error=type(error).__name__)

@@ -51,6 +51,7 @@ async def edit(
     (value.localized.values[locale] if locale else value).rich_text.CopyFrom(text)
     return await contents.update(
         conn,
+        row,
         content,
         paths=[f"fields.{field}.{locale}" if locale else f"fields.{field}"],
         etag="" if merge else etag,

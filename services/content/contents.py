@@ -26,6 +26,7 @@ from services.content import (
     types,
     unique_values,
 )
+from services.content.alone import Alone
 from services.content.stages import Row, timestamp
 from thmnayah.content.v1.content_pb2 import (
     Content,
@@ -48,10 +49,17 @@ _COLUMNS = (
     " delete_time, expire_time, waiting"
 )
 # Rows as `draft` takes them, with the transaction's time as `moment`.
-SELECT = f"""
-    SELECT {_COLUMNS}, now() AS moment,
-           (SELECT definition::text FROM content_types WHERE content_types.id = contents.type) AS definition
-    FROM contents
+_OF_ROW = f"""
+    {_COLUMNS}, now() AS moment,
+    (SELECT definition::text FROM content_types WHERE content_types.id = contents.type) AS definition
+"""
+SELECT = f"SELECT {_OF_ROW} FROM contents"
+# For a change without a lock: all of one moment.
+_SELECT_ALONE = f"""
+    SELECT {_OF_ROW},
+           (SELECT version FROM content_types WHERE content_types.id = contents.type) AS type_version,
+           CASE WHEN $2 THEN (SELECT content FROM publications WHERE publications.id = contents.id) END AS shown
+    FROM contents WHERE id = $1 AND delete_time IS NULL
 """
 TRASH_DAYS = 30
 PURGE_ROWS = 1000
@@ -341,6 +349,7 @@ def resolve(content: Content, chain: Sequence[str]) -> None:
 
 async def update(
     conn: Connection,
+    row: Row,
     content: Content,
     *,
     paths: Sequence[str],
@@ -351,9 +360,10 @@ async def update(
     autosave: bool = False,
     restores: int = 0,
 ) -> Content | None:
-    """Change the draft at the paths given, or, without any, at every field that holds a value.
+    """Change the draft of a row at the paths given, or, without any, at every field that holds a value.
 
     Args:
+        row: locked, or read alone.
         etag: the version that the change is based on.
         merge: an older one will do when what changed since is none of what this changes.
         note, autosave: for the history.
@@ -363,7 +373,7 @@ async def update(
         The draft after the change; None when it was like that already.
     """
     await _check_locales(conn, content)
-    row = await read(conn, content.id, lock=True)
+    content_id = str(row["id"])
     if not merge:
         etags.check(etag, row["version"])
     kind = type_of(row)
@@ -375,14 +385,14 @@ async def update(
     _check_titles(after, given=after["slug"].keys() - before["slug"].keys())
     _check_not_archived(row, touched)
     if after["slug"] != before["slug"] or after["title"].keys() != before["title"].keys():
-        choices = slugs.choices(content.id, row["type"], kind, after["slug"], after["title"], held=before["slug"])
-        after["slug"] = await slugs.claim(conn, content.id, row["type"], choices)
+        choices = slugs.choices(content_id, row["type"], kind, after["slug"], after["title"], held=before["slug"])
+        after["slug"] = await slugs.claim(conn, content_id, row["type"], choices)
         touched = _changed_paths(before, after)
     if not touched:
         return None
     if after["fields"] != before["fields"]:
-        await unique_values.claim(conn, content.id, kind, after["fields"])
-        change = (content.id, references.of(before["fields"]), references.of(after["fields"]))
+        await unique_values.claim(conn, content_id, kind, after["fields"])
+        change = (content_id, references.of(before["fields"]), references.of(after["fields"]))
         await references.put(conn, "draft_references", [change])
     if after["category"] != before["category"]:
         categories.check_id(after["category"] or "")
@@ -458,20 +468,23 @@ async def store(
     events: Sequence[Callable[[Content], Message]] = (),
     revision: Revision | None = None,
     shown: Content | None = None,
+    referred: Collection[tuple[str, str]] = (),
 ) -> Content:
-    """Write columns of a locked row as its next version, with its events and its revision, in one statement.
+    """Write columns of a row as its next version, with its events and its revision, in one statement.
 
     Args:
+        row: locked, or read alone.
         events: each is made of the draft after the change.
         revision: its number, author, note and whether a program saved; None when no text changes.
         shown: what readers see from now on, its fields as they are stored; without locales, nothing.
+        referred: ids, each with a locale or "", of items that readers must see there. Only without a lock.
 
     Returns:
         The draft after the change.
     """
     after = {**row, **columns, "version": row["version"] + 1}
     changed = draft(after)
-    parameters: list[object] = [row["id"], *columns.values()]
+    parameters: list[object] = [row["id"], row["version"], *columns.values()]
 
     def given(*values: object) -> str:
         """The numbers of parameters that are added."""
@@ -479,22 +492,32 @@ async def store(
         parameters.extend(values)
         return ", ".join(f"${number}" for number in range(first, len(parameters) + 1))
 
+    assignments = "".join(f"{column} = ${number}, " for number, column in enumerate(columns, start=3))
+    conditions = "id = $1 AND version = $2"
     parts = []
+    if isinstance(conn, Alone):
+        of_type = "(SELECT version FROM content_types WHERE content_types.id = contents.type)"
+        conditions += f" AND {of_type} IS NOT DISTINCT FROM {given(row['type_version'])}::integer"
+        if referred:
+            ids, locales = zip(*referred, strict=True)
+            parts.append(_REFERRED.format(given(list({*ids}))))
+            conditions += _ALL_REFERRED.format(given(list(ids)), given(list(locales)))
+    parts.append(f"changed AS (UPDATE contents SET {assignments}version = version + 1 WHERE {conditions} RETURNING id)")
     if revision is not None:
         values = given(revision.number, revision.author, revision.note, revision.autosave, row["moment"])
         parts.append(
             "revision AS (INSERT INTO revisions (content_id, number, author, note, autosave, create_time, content)"
-            f" VALUES ($1, {values}, {given(snapshot(after))}))"
+            f" SELECT id, {values}, {given(snapshot(after))} FROM changed)"
         )
         if revision.autosave:
             last, author = given(row["revision"]), given(revision.author)
             since = given(row["moment"] - timedelta(seconds=AUTOSAVE_SECONDS))
             parts.append(
-                "replaced AS (DELETE FROM revisions WHERE content_id = $1 AND autosave"
+                "replaced AS (DELETE FROM revisions USING changed WHERE content_id = changed.id AND autosave"
                 f" AND number = {last} AND author = {author} AND create_time > {since})"
             )
     if shown is not None and not shown.locales:
-        parts.append("hidden AS (DELETE FROM publications WHERE id = $1)")
+        parts.append("hidden AS (DELETE FROM publications USING changed WHERE publications.id = changed.id)")
     elif shown is not None:
         values = given(
             row["type"],
@@ -510,22 +533,34 @@ async def store(
         )
         parts.append(_SHOW.format(values=values))
     if events:
-        rows = ", ".join(f"({given(*outbox.row(event(changed), about=changed.id))})" for event in events)
-        parts.append(f"event AS (INSERT INTO outbox (id, subject, headers, payload) VALUES {rows})")
-    assignments = "".join(f"{column} = ${number}, " for number, column in enumerate(columns, start=2))
-    await conn.execute(
-        f"{'WITH ' if parts else ''}{', '.join(parts)}"
-        f" UPDATE contents SET {assignments}version = version + 1 WHERE id = $1",
-        *parameters,
-    )
+        rows = " UNION ALL ".join(
+            f"SELECT {given(*outbox.row(event(changed), about=changed.id))} FROM changed" for event in events
+        )
+        parts.append(f"event AS (INSERT INTO outbox (id, subject, headers, payload) {rows})")
+    statement = f"WITH {', '.join(parts)} SELECT count(*) FROM changed"
+    if isinstance(conn, Alone):
+        await conn.write(statement, *parameters)
+    else:
+        await conn.fetchval(statement, *parameters)
     return changed
 
 
+# What readers see of items stays so until the statement's end.
+_REFERRED = "referred AS (SELECT id, locales FROM publications WHERE id = ANY({}::uuid[]) ORDER BY id FOR KEY SHARE)"
+_ALL_REFERRED = """
+    AND NOT EXISTS (
+        SELECT FROM unnest({}::uuid[], {}::text[]) AS wanted (id, locale)
+        WHERE NOT EXISTS (
+            SELECT FROM referred
+            WHERE referred.id = wanted.id AND (wanted.locale = '' OR wanted.locale = ANY(referred.locales))
+        )
+    )
+"""
 _SHOW = """
     shown AS (
         INSERT INTO publications
             (id, type, category, tags, external_id, version, create_time, update_time, publish_time, locales, content)
-        VALUES ($1, {values})
+        SELECT id, {values} FROM changed
         ON CONFLICT (id) DO UPDATE
         SET category = excluded.category, tags = excluded.tags, external_id = excluded.external_id,
             version = excluded.version, update_time = excluded.update_time,
@@ -629,6 +664,18 @@ async def read(conn: Connection, content_id: str, *, lock: bool = False, deleted
         """,
         content_id,
     )
+    if row is None:
+        raise not_found(content_id)
+    return dict(row)
+
+
+async def read_alone(conn: Connection, content_id: str, *, shown: bool = False) -> Row:
+    """The same for a change without a lock, see `alone`.
+
+    Args:
+        shown: also what readers see of it, as `shown`.
+    """
+    row = await conn.fetchrow(_SELECT_ALONE, content_id, shown)
     if row is None:
         raise not_found(content_id)
     return dict(row)

@@ -1,12 +1,13 @@
 """What readers see of an item: shown to them, and taken from them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from libs.db import Connection
 from libs.errors import FailedPrecondition
-from services.content import contents, fields, references, slugs, stages
+from services.content import contents, etags, fields, references, slugs, stages
+from services.content.alone import Alone, LockNeeded
 from services.content.contents import LOCALISED
 from services.content.references import Reference
 from services.content.stages import Row
@@ -14,11 +15,12 @@ from thmnayah.content.v1.content_pb2 import Content, ContentPublished, ContentUn
 
 
 async def publish(
-    conn: Connection, row: Row, *, locales: Sequence[str], also: Mapping[str, Any] | None = None
+    conn: Connection, row: Row, *, locales: Sequence[str], etag: str = "", also: Mapping[str, Any] | None = None
 ) -> Content | None:
-    """Show the draft of a locked row, as it is now, to readers in some locales, or in all that have a title.
+    """Show the draft of a row, as it is now, to readers in some locales, or in all that have a title.
 
     Args:
+        row: locked, or read alone with what readers see.
         also: other columns to change with it.
 
     Returns:
@@ -27,8 +29,14 @@ async def publish(
     Raises:
         FailedPrecondition: the item is not complete, or refers to what readers do not see.
     """
-    targets = {target for _, _, target in references.of(row["fields"])}
-    known, stored = await references.seen(conn, targets, by=str(row["id"]))
+    etags.check(etag, row["version"])
+    alone = isinstance(conn, Alone)
+    known: Mapping[str, Collection[str]] = {}
+    if alone:
+        stored = row["shown"]
+    else:
+        targets = {target for _, _, target in references.of(row["fields"])}
+        known, stored = await references.seen(conn, targets, by=str(row["id"]))
     shown, wanted, chosen = sides(row, stored, locales)
     if wanted == shown and not any(stages.modified(row, locale) for locale in chosen):
         return None
@@ -36,8 +44,13 @@ async def publish(
     if wanted == shown:  # changed and changed back
         return await contents.store(conn, row, changed)
     before, after = references.of(shown.fields), references.of(wanted.fields)
-    await references.check(conn, row, contents.type_of(row), after, locales=chosen, known=known)
-    return await _store(conn, row, wanted, changed, (before, after))
+    if not alone:
+        await references.check(conn, row, contents.type_of(row), after, locales=chosen, known=known)
+        return await _store(conn, row, wanted, changed, (before, after))
+    if before != after:
+        raise LockNeeded
+    referred = {(target, at) for _, at, target in after if at in ("", *chosen) and target != str(row["id"])}
+    return await _store(conn, row, wanted, changed, (before, after), referred=referred)
 
 
 def sides(row: Row, stored: bytes | None, locales: Sequence[str]) -> tuple[Content, Content, list[str]]:
@@ -164,11 +177,13 @@ async def _store(
     links: tuple[set[Reference], set[Reference]],
     *,
     unpublished: bool = False,
+    referred: Collection[tuple[str, str]] = (),
 ) -> Content:
     """Make `shown`, the texts of the published locales, what readers see, and write its columns and its event.
 
     Args:
         links: what readers saw it refer to, and what they will see.
+        referred: see `contents.store`.
     """
     columns = describe(row, shown, columns)
     told = shown
@@ -177,7 +192,7 @@ async def _store(
         told.CopyFrom(shown)
         fields.show(told, contents.type_of(row))
     event = ContentUnpublished(content=told) if unpublished else ContentPublished(content=told)
-    changed = await contents.store(conn, row, columns, events=[lambda _: event], shown=shown)
+    changed = await contents.store(conn, row, columns, events=[lambda _: event], shown=shown, referred=referred)
     if columns["published"]:  # without, what it referred to went with it
         await references.put(conn, "publication_references", [(str(row["id"]), *links)])
     return changed

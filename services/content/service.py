@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC
 from functools import partial
+from typing import cast
 
 from libs import rpc
 from libs.db import Connection, Pool, connection, transaction
@@ -23,6 +24,7 @@ from services.content import (
     waits,
     workflow,
 )
+from services.content.alone import Alone, LockNeeded
 from services.content.caches import Caches
 from services.content.locales import Locales
 from services.content.stages import Row
@@ -147,20 +149,17 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
         if contents.normalize(request.content):
             rpc.validate(request)
         etag = request.content.etag
-        async with transaction(self.db) as conn:
-            content = await contents.update(
-                conn,
-                request.content,
-                paths=request.update_mask.paths,
-                etag=etag or rpc.request_header("if-match"),
-                merge=bool(etag),  # If-Match is about the whole item (RFC 9110)
-                author=caller.get().user_id,
-                note=request.note,
-                autosave=request.autosave,
-            )
-            if content is None:
-                content = await contents.get_draft(conn, request.content.id)
-        return await etags.tagged(content, context)
+        step = partial(
+            contents.update,
+            content=request.content,
+            paths=request.update_mask.paths,
+            etag=etag or rpc.request_header("if-match"),
+            merge=bool(etag),  # If-Match is about the whole item (RFC 9110)
+            author=caller.get().user_id,
+            note=request.note,
+            autosave=request.autosave,
+        )
+        return await etags.tagged(await _change_alone(self.db, request.content.id, step), context)
 
     async def PublishContent(self, request: content_pb2.PublishContentRequest, context: Context) -> Content:
         if request.references == request.BOTH:
@@ -171,12 +170,14 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
             for content_id in changed:
                 await self.caches.item_changed(content_id)
             return await etags.tagged(content, context)
-        step = (
-            partial(waits.publish, locales=request.locales, author=caller.get().user_id)
-            if request.references == request.WAIT
-            else partial(publishing.publish, locales=request.locales)
-        )
-        content = await _change(self.db, request.id, request.etag, step)
+        if request.references == request.WAIT:
+            step = partial(waits.publish, locales=request.locales, author=caller.get().user_id)
+            content = await _change(self.db, request.id, request.etag, step)
+        else:
+            etag = etags.given(request.etag)
+            content = await _change_alone(
+                self.db, request.id, partial(publishing.publish, locales=request.locales, etag=etag), shown=True
+            )
         await self.caches.item_changed(request.id)
         return await etags.tagged(content, context)
 
@@ -278,31 +279,51 @@ class RevisionService(revisions_pb2_grpc.RevisionServiceServicer):
         return await asyncio.to_thread(revisions.diff, older, newer)
 
     async def RestoreRevision(self, request: revisions_pb2.RestoreRevisionRequest, context: Context) -> Content:
-        async with transaction(self.db) as conn:
+        async with connection(self.db) as conn:
             kept = (await revisions.get(conn, request.id, request.number)).content
-            content = await contents.update(
-                conn,
-                kept,
-                paths=request.paths or ["*"],
-                etag=etags.given(request.etag),
-                merge=False,
-                author=caller.get().user_id,
-                note=f"= {request.number}",
-                restores=request.number,
-            )
-            if content is None:
-                content = await contents.get_draft(conn, request.id)
-        return await etags.tagged(content, context)
+        step = partial(
+            contents.update,
+            content=kept,
+            paths=request.paths or ["*"],
+            etag=etags.given(request.etag),
+            merge=False,
+            author=caller.get().user_id,
+            note=f"= {request.number}",
+            restores=request.number,
+        )
+        return await etags.tagged(await _change_alone(self.db, request.id, step), context)
 
 
 async def _change(
-    db: Pool, content_id: str, etag: str, change: Callable[[Connection, Row], Awaitable[Content | None]]
+    db: Pool, content_id: str, etag: str | None, change: Callable[[Connection, Row], Awaitable[Content | None]]
 ) -> Content:
-    """Change an item that nobody else changes meanwhile; the draft afterwards, also when nothing changed."""
+    """Change an item that nobody else changes meanwhile; the draft afterwards, also when nothing changed.
+
+    Args:
+        etag: of the request; None when the change checks it.
+    """
     async with transaction(db) as conn:
         row = await contents.read(conn, content_id, lock=True)
-        etags.check(etags.given(etag), row["version"])
+        if etag is not None:
+            etags.check(etags.given(etag), row["version"])
         return await change(conn, row) or contents.draft(row)
+
+
+async def _change_alone(
+    db: Pool, content_id: str, change: Callable[[Connection, Row], Awaitable[Content | None]], *, shown: bool = False
+) -> Content:
+    """The same without a lock where that is enough, see `alone`; the change checks the etag.
+
+    Args:
+        shown: the change looks at what readers see.
+    """
+    async with connection(db) as conn:
+        row = await contents.read_alone(conn, content_id, shown=shown)
+        try:
+            return await change(cast("Connection", Alone(conn)), row) or contents.draft(row)
+        except LockNeeded:
+            pass
+    return await _change(db, content_id, None, change)
 
 
 def sees_drafts(view: content_pb2.View.ValueType) -> bool:

@@ -25,7 +25,9 @@ async def put(conn: Connection, events: Sequence[Event]) -> None:
             newest[content.id] = content
     await conn.execute("SELECT pg_advisory_xact_lock($1)", _WRITER_LOCK)
     stored = await conn.fetch(
-        "SELECT id, content_id::text, version, content, term_ids, lengths FROM documents WHERE content_id = ANY($1)",
+        "SELECT id, content_id::text, version, content, term_ids, lengths,"
+        " CASE postings_version WHEN version THEN postings ELSE '{}' END AS postings"
+        " FROM documents WHERE content_id = ANY($1)",
         list(newest),
     )
     for row in stored:
@@ -39,30 +41,34 @@ async def put(conn: Connection, events: Sequence[Event]) -> None:
 async def _replace(conn: Connection, old: Mapping[str, Record], new: Sequence[Content]) -> None:
     """Take the old rows' terms out of the index and put the new contents' in, in a statement a table.
 
-    Those of a locale whose texts are as they were stay where they are.
+    What stays the same is left where it is: most of what is published again differs in a few words.
     """
-    same = {content.id: _same_locales(old[content.id]["content"], content) for content in new if content.id in old}
-    locales = await _locales(conn, {term_id for each in same if same[each] for term_id in old[each]["term_ids"]})
-    kept = {each: [term_id for term_id in old[each]["term_ids"] if locales.get(term_id) in same[each]] for each in same}
-    gone = [(term_id, row["id"]) for each, row in old.items() for term_id in {*row["term_ids"]} - {*kept[each]}]
-
+    same = {each: _same_locales(row, content) for content in new if (row := old.get(each := content.id))}
     texts = [
         {locale: _occurrences(content, locale) for locale in content.locales if locale not in same.get(content.id, ())}
         for content in new
     ]
     term_ids = await _term_ids(conn, {(term, locale) for each in texts for locale in each for term in each[locale]})
+    # Of each document, by locale: the id, frequency and place of each term.
     postings = [
-        {term_ids[term, locale]: occurrence for locale in each for term, occurrence in each[locale].items()}
-        for each in texts
-    ]
-    lengths = [
-        {locale: sum(count for count, _ in each[locale].values()) for locale in each}
-        | {locale: old[content.id]["lengths"][locale] for locale in same.get(content.id, ())}
+        {locale: old[content.id]["postings"][locale] for locale in same.get(content.id, ())}
+        | {locale: [[term_ids[term, locale], *each[locale][term]] for term in each[locale]] for locale in each}
         for content, each in zip(new, texts, strict=True)
     ]
+    lengths = [{locale: sum(count for _, count, _ in each[locale]) for locale in each} for each in postings]
+    before: dict[str, Mapping[int, tuple[int, int, int] | None]] = {
+        each: _rows(row["postings"], same[each]) if row["postings"] else dict.fromkeys(row["term_ids"])
+        for each, row in old.items()
+    }
+    after = {content.id: _rows(each, same.get(content.id, ())) for content, each in zip(new, postings, strict=True)}
 
     # In the order of the index, whose pages are then each visited once.
-    gone.sort()
+    gone = sorted(
+        (term_id, old[each]["id"])
+        for each, rows in before.items()
+        for term_id, row in rows.items()
+        if row is None or row != after[each].get(term_id)
+    )
     await conn.execute(
         "DELETE FROM postings USING unnest($1::int[], $2::int[]) AS old (term_id, document_id)"
         " WHERE postings.term_id = old.term_id AND postings.document_id = old.document_id",
@@ -71,17 +77,21 @@ async def _replace(conn: Connection, old: Mapping[str, Record], new: Sequence[Co
     )
     rows = await conn.fetch(
         """
-        INSERT INTO documents (content_id, version, type, category, tags, publish_time, content, term_ids, lengths)
+        INSERT INTO documents
+            (content_id, version, type, category, tags, publish_time, content, term_ids, lengths, postings,
+             postings_version)
         SELECT content_id, version, type, category,
                ARRAY(SELECT jsonb_array_elements_text(tags::jsonb)), publish_time, content,
-               ARRAY(SELECT jsonb_array_elements_text(term_ids::jsonb)::int), lengths::jsonb
+               ARRAY(SELECT jsonb_array_elements_text(term_ids::jsonb)::int), lengths::jsonb, postings::jsonb,
+               version
         FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::bytea[],
-                    $8::text[], $9::text[])
-             AS new (content_id, version, type, category, tags, publish_time, content, term_ids, lengths)
+                    $8::text[], $9::text[], $10::text[])
+             AS new (content_id, version, type, category, tags, publish_time, content, term_ids, lengths, postings)
         ON CONFLICT (content_id) DO UPDATE
         SET version = excluded.version, type = excluded.type, category = excluded.category, tags = excluded.tags,
             publish_time = excluded.publish_time, content = excluded.content, term_ids = excluded.term_ids,
-            lengths = excluded.lengths
+            lengths = excluded.lengths, postings = excluded.postings,
+            postings_version = excluded.postings_version
         RETURNING id, content_id::text
         """,
         [content.id for content in new],
@@ -92,23 +102,23 @@ async def _replace(conn: Connection, old: Mapping[str, Record], new: Sequence[Co
         [content.publish_time.ToDatetime(UTC) if content.HasField("publish_time") else None for content in new],
         [content.SerializeToString() if content.locales else None for content in new],
         # Lists of lists go as text: an array of arrays must have equal lengths.
-        [json.dumps([*kept.get(content.id, ()), *each]) for content, each in zip(new, postings, strict=True)],
+        [json.dumps([term_id for of_locale in each.values() for term_id, _, _ in of_locale]) for each in postings],
         [json.dumps(each) for each in lengths],
+        [json.dumps(each) for each in postings],
     )
     document_ids = {row["content_id"]: row["id"] for row in rows}
-    locale_of = {term_id: locale for (_, locale), term_id in term_ids.items()}
+    put = sorted(
+        (term_id, document_ids[each], frequency, length, place)
+        for each, wanted in after.items()
+        for term_id, (frequency, length, place) in wanted.items()
+        if (frequency, length, place) != before.get(each, {}).get(term_id)
+    )
     await conn.copy_records_to_table(
-        "postings",
-        columns=("term_id", "document_id", "frequency", "length", "place"),
-        records=sorted(
-            (term_id, document_ids[content.id], frequency, length[locale_of[term_id]], place)
-            for content, each, length in zip(new, postings, lengths, strict=True)
-            for term_id, (frequency, place) in each.items()
-        ),
+        "postings", columns=("term_id", "document_id", "frequency", "length", "place"), records=put
     )
 
     await conn.execute("UPDATE state SET version = version + 1")
-    documents = Counter(term_id for each in postings for term_id in each)
+    documents = Counter(term_id for term_id, *_ in put)
     documents.subtract(term_id for term_id, _ in gone)
     # Every term that was touched, though it may stand in as many documents as before.
     await conn.execute(
@@ -133,22 +143,29 @@ async def _replace(conn: Connection, old: Mapping[str, Record], new: Sequence[Co
     )
 
 
-def _same_locales(stored: bytes | None, content: Content) -> set[str]:
-    """The locales that both have, with the same texts."""
-    if stored is None:
-        return set()
-    before = Content.FromString(stored)
+def _same_locales(row: Record, content: Content) -> set[str]:
+    """The locales whose texts a stored document has as well, with their postings."""
+    before = Content.FromString(row["content"] or b"")
     return {
         locale
-        for locale in before.locales.keys() & content.locales.keys()
+        for locale in row["postings"].keys() & content.locales.keys()
         if all(getattr(before, field).get(locale, "") == getattr(content, field).get(locale, "") for field in TEXTS)
     }
 
 
-async def _locales(conn: Connection, term_ids: Collection[int]) -> dict[int, str]:
-    """The locale of each term."""
-    rows = await conn.fetch("SELECT id, locale FROM terms WHERE id = ANY($1)", list(term_ids)) if term_ids else []
-    return {row["id"]: row["locale"] for row in rows}
+def _rows(postings: Mapping[str, Sequence[Sequence[int]]], but: Collection[str]) -> dict[int, tuple[int, int, int]]:
+    """What the index has of a document: for the id of each term its frequency, its text's length, and its place.
+
+    Args:
+        but: locales that are left out.
+    """
+    return {
+        term_id: (frequency, length, place)
+        for locale, of_locale in postings.items()
+        if locale not in but
+        for length in [sum(count for _, count, _ in of_locale)]
+        for term_id, frequency, place in of_locale
+    }
 
 
 def _occurrences(content: Content, locale: str) -> dict[str, tuple[int, int]]:

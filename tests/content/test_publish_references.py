@@ -148,7 +148,7 @@ async def test_all_or_none_are_published(editing: Caller, admin: Rest, word: str
     answer = await admin.call("POST", f"contents/{item['id']}:publish", {"references": "BOTH"})
 
     assert reason(answer) == (400, "APPROVAL_MISSING")
-    assert answer.json()["message"].startswith(strict["id"])
+    assert answer.json()["message"].startswith(f"content {strict['id']}: ")
     assert {path.split(".")[1] for path in violations(answer)} == {strict["id"]}
     for each in (item["id"], strict["id"], easy.id):
         assert (await editing.get(each)).state == Content.DRAFT
