@@ -18,7 +18,7 @@ from rich.progress import Progress
 from benchmarks import load, measure, processes
 from benchmarks.load import Request
 from benchmarks.measure import Measurement, console
-from benchmarks.workload import LIST_SIZE, LOCALES, Workload
+from benchmarks.workload import LIST_SIZE, LOCALES, WARM, Workload
 
 TYPE = "benchmark-story"
 PERSON = "person"
@@ -66,6 +66,10 @@ class Stories(Workload):
         drafts = [stored[name]["id"] for name in names if stored[name]["state"] != "PUBLISHED"]
         self.ask_all("publishing people", map(self.publish, drafts), len(drafts), progress)
         self._people = [stored[name]["id"] for name in names]
+
+    def seed(self, progress: Progress) -> None:
+        super().seed(progress)
+        self.ask_all("reading by slug", self.reads_by_slug(WARM), WARM, progress)
 
     def more(self, number: int) -> dict[str, Any]:
         subtitles = {locale: {"text": f"{number}"} for locale in LOCALES}

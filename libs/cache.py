@@ -81,18 +81,35 @@ class Local(Generic[T]):
             _requests.labels(name, layer) for layer in ("process", "valkey", "database")
         )
 
-    async def get(self, key: str, load: Callable[[], Awaitable[T]]) -> T:
+    async def get(
+        self, key: str, load: Callable[[], Awaitable[T]], shape: Callable[[T], Awaitable[T]] | None = None
+    ) -> T:
         """The value of a key; `load` asks the database, once for all who wait for it: do not change it.
 
         What `load` raises is raised to all of them, and nothing is kept.
+
+        Args:
+            shape: makes of a value what this process keeps, and may change it.
         """
+        held = self._kept(key)
+        return await self._shared(key, load, shape) if held is None else self._parse(held)
+
+    async def get_bytes(self, key: str, load: Callable[[], Awaitable[T]]) -> bytes:
+        """The same as bytes, which are not parsed where they are kept."""
+        held = self._kept(key)
+        return (await self._shared(key, load, None)).SerializeToString() if held is None else held
+
+    def _kept(self, key: str) -> bytes | None:
         held = self._held.get(key)
-        if held is not None and time.monotonic() < held[1] and self._nats.is_connected:
-            self._local.inc()
-            return self._parse(held[0])
+        if held is None or time.monotonic() >= held[1] or not self._nats.is_connected:
+            return None
+        self._local.inc()
+        return held[0]
+
+    async def _shared(self, key: str, load: Callable[[], Awaitable[T]], shape: Callable[[T], Awaitable[T]] | None) -> T:
         task = self._loading.get(key)
         if task is None:
-            task = asyncio.create_task(self._find(key, load))
+            task = asyncio.create_task(self._shaped(key, load, shape))
             self._loading[key] = task
             task.add_done_callback(lambda done: self._loaded(key, done))
         # One of the waiting may be cancelled; the others still want the answer.
@@ -100,15 +117,25 @@ class Local(Generic[T]):
 
     async def changed(self, about: str) -> None:  # noqa: ARG002 — Cache asks what it is about
         """Forget what the change of an item makes untrue, and what is being loaded."""
-        self._clear()
+        self.clear()
 
-    async def follow(self, subjects: Iterable[str]) -> None:
-        """Hear, for ever, of the changes that the events of these subjects tell."""
+    def clear(self) -> None:
+        """Forget all that this process keeps, and what is being loaded."""
+        self._held.clear()
+        self._loading.clear()
+
+    async def follow(self, subjects: Iterable[str], *, then: Callable[[], None] = lambda: None) -> None:
+        """Hear, for ever, of the changes that the events of these subjects tell.
+
+        Args:
+            then: called after each of them.
+        """
 
         async def forget(message: Msg) -> None:
             about = (message.headers or {}).get("ce-subject")
             if about:
                 await self.changed(about)
+                then()
 
         await events.connected(self._nats)
         for subject in subjects:
@@ -117,7 +144,7 @@ class Local(Generic[T]):
         while True:
             await asyncio.sleep(PAUSE_SECONDS / 2)
             if self._nats.is_connected and not connected:
-                self._clear()  # events were missed meanwhile
+                self.clear()  # events were missed meanwhile
             connected = self._nats.is_connected
             await self._keep_up()
 
@@ -129,9 +156,9 @@ class Local(Generic[T]):
         self._database.inc()
         return value
 
-    def _clear(self) -> None:
-        self._held.clear()
-        self._loading.clear()
+    async def _shaped(self, key: str, load: Callable[[], Awaitable[T]], shape: Callable[[T], Awaitable[T]] | None) -> T:
+        value = await self._find(key, load)
+        return value if shape is None else await shape(value)
 
     def _loaded(self, key: str, task: "asyncio.Task[T]") -> None:
         if self._loading.get(key) is not task:

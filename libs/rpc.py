@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ import grpc
 import protovalidate
 import structlog
 import uvloop
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
@@ -70,6 +72,15 @@ def request_header(name: str) -> str:
     return _metadata.get().get(name, "")
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """An answer that is there as bytes: to parse a long one and write it again would take most of its time."""
+
+    DESCRIPTOR: Descriptor
+    """Of its message."""
+    data: bytes
+
+
 class Boundary(grpc.aio.ServerInterceptor):
     """What stands between the network and every method of ours."""
 
@@ -96,7 +107,7 @@ class Boundary(grpc.aio.ServerInterceptor):
             wrapped = grpc.unary_unary_rpc_method_handler(
                 self._guard(rpc, handler.unary_unary),
                 request_deserializer=_parser(handler.request_deserializer),
-                response_serializer=handler.response_serializer,
+                response_serializer=_serializer(handler.response_serializer),
             )
             self._handlers[path] = wrapped
         return wrapped
@@ -225,6 +236,10 @@ def _json_name(name: str) -> str:
     """external_id → externalId, part by part."""
     head, *tail = name.split("_")
     return head + "".join(part.capitalize() for part in tail)
+
+
+def _serializer(serialize: Any) -> Callable[[Message | Encoded], bytes]:
+    return lambda reply: reply.data if isinstance(reply, Encoded) else serialize(reply)
 
 
 def _parser(parse: Any) -> Callable[[bytes], Message | None]:

@@ -32,7 +32,7 @@ class Caches:
     """The caches of this process."""
 
     published: Cache[Content]
-    """What readers see of an item, by its id, its fields as they are stored."""
+    """What readers see of an item, by its id; in Valkey, with its fields as they are stored."""
     lists: Local[ListContentsResponse]
     """What readers see of lists, by what they ask for, with what is expanded; tags and categories likewise."""
     tags: Local[ListTagsResponse]
@@ -67,7 +67,8 @@ class Caches:
             lambda: self.categories.follow(TREE),
             lambda: self.locales.follow(LOCALES),
             lambda: self.slugs.follow((*ITEMS, "content.slug_released")),
-            lambda: self.types.follow(TYPES),
+            # What is kept of items names their fields, so it goes once the type before is no longer known.
+            lambda: self.types.follow(TYPES, then=self.published.clear),
         ]
 
     async def item_changed(self, content_id: str) -> None:
@@ -88,8 +89,9 @@ class Caches:
         await self.lists.changed(code)
 
     async def type_changed(self, type_id: str) -> None:
-        """Let nobody see a type, or the fields of its items in lists, as before a change that is committed."""
+        """Let nobody see a type, or the fields of its items, as before a change that is committed."""
         await self.types.changed(type_id)
+        self.published.clear()
         await self.lists.changed(type_id)
 
 

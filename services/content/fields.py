@@ -359,7 +359,7 @@ def _named(value: Value, kind: Kind) -> Value:
     name = value.WhichOneof("kind")
     if name != kind.WhichOneof("kind"):
         return value
-    if name == "list":
+    if name == "list" and kind.list.item.WhichOneof("kind") in ("list", "group"):
         return Value(list=Value.List(values=[_named(each, kind.list.item) for each in value.list.values]))
     if name == "group":
         held = {

@@ -3,14 +3,13 @@
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import SequenceMatcher
 
 from google.protobuf import json_format
 
 from libs import paging
 from libs.db import Connection, Record
 from libs.errors import NotFound
-from services.content import contents, fields, types
+from services.content import alignment, contents, fields, types
 from services.content.contents import LOCALISED, UNLOCALISED
 from services.content.rich_text import diffs
 from services.content.stages import timestamp
@@ -20,8 +19,6 @@ from thmnayah.content.v1.values_pb2 import Value
 
 # A word with the white space after it, so that the segments together are the text.
 _WORD = re.compile(r"\S+\s*|\s+")
-# Above this many words, those that stand everywhere are not used to align: exact would be quadratic.
-_EXACT_WORDS = 2000
 
 _EQUAL, _ADDED, _REMOVED = RevisionDiff.Segment.EQUAL, RevisionDiff.Segment.ADDED, RevisionDiff.Segment.REMOVED
 
@@ -140,13 +137,9 @@ def _text(value: Value) -> str:
 
 def _segments(before: Sequence[str], after: Sequence[str], *, apart: bool) -> list[RevisionDiff.Segment]:
     """The older and the newer words as one sequence; those side by side joined, unless they are to stay apart."""
-    matcher = SequenceMatcher(None, before, after, autojunk=len(before) + len(after) > _EXACT_WORDS)
     parts: list[tuple[RevisionDiff.Segment.Kind.ValueType, Sequence[str]]] = []
-    for change, first, last, start, end in matcher.get_opcodes():
-        if change == "equal":
-            parts.append((_EQUAL, before[first:last]))
-        else:
-            parts += [(_REMOVED, before[first:last]), (_ADDED, after[start:end])]
+    for old, new in alignment.runs(before, after):
+        parts += [(_EQUAL, old)] if old == new else [(_REMOVED, old), (_ADDED, new)]
     return [
         RevisionDiff.Segment(kind=kind, text=text)
         for kind, words in parts

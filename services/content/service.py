@@ -68,8 +68,13 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
     async def read(self, content_id: str, chain: Sequence[str], *, drafts: bool) -> Content:
         """One side of an item in the locales asked for, in all when there are none."""
         if not drafts:
-            stored = await self.caches.published.get(content_id, lambda: self._published(content_id))
-            return await self._shown(stored, chain)
+            shown = await self.caches.published.get(content_id, lambda: self._published(content_id), self._shown)
+            if not chain:
+                return shown
+            content = Content()
+            content.CopyFrom(shown)  # others read it too
+            contents.resolve(content, chain)
+            return content
         async with connection(self.db) as conn:
             draft = await contents.get_draft(conn, content_id)
         if chain:
@@ -83,20 +88,9 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
 
         return await self.caches.types.get(type_id, load)
 
-    async def _shown(self, stored: Content, chain: Sequence[str]) -> Content:
-        """An item with its fields by their names of today, in the locales asked for.
-
-        What is stored stays as it is, since others read it too.
-        """
-        if not stored.fields and not chain:
-            return stored
-        content = Content()
-        content.CopyFrom(stored)
-        if content.fields:
-            fields.show(content, await self._type(content.type))
-        if chain:
-            contents.resolve(content, chain)
-        return content
+    async def _shown(self, content: Content) -> Content:
+        """An item that was stored, with its fields by their names of today."""
+        return fields.show(content, await self._type(content.type)) if content.fields else content
 
     async def _published(self, content_id: str) -> Content:
         async with connection(self.db) as conn:
@@ -111,7 +105,8 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
         if sees_drafts(request.view) or request.deleted:
             return await self._list(request, chain, drafts=True)
         key = " ".join((caches.key(request), *chain))
-        return await self.caches.lists.get(key, lambda: self._list(request, chain, drafts=False))
+        page = await self.caches.lists.get_bytes(key, lambda: self._list(request, chain, drafts=False))
+        return cast("content_pb2.ListContentsResponse", rpc.Encoded(content_pb2.ListContentsResponse.DESCRIPTOR, page))
 
     async def _list(
         self, request: content_pb2.ListContentsRequest, chain: Sequence[str], *, drafts: bool

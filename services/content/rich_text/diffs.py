@@ -3,17 +3,14 @@
 import bisect
 import itertools
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from difflib import SequenceMatcher
 
 from libs import text
+from services.content import alignment
 from services.content.rich_text import blocks
 from thmnayah.content.v1.rich_text_pb2 import Block, BlockDiff, RichText
 
 MOST_SEGMENTS = 1000
-# Pairs of equal words, of which aligning looks at each more than once: a second or so.
-MOST_PAIRS = 100_000
 
 _Segment = BlockDiff.Segment
 
@@ -44,33 +41,12 @@ def segments(before: str, after: str) -> list[BlockDiff.Segment]:
 
     The runs that are not inserted make the first text, those that are not deleted the second.
     """
-    old, new = _words(before), _words(after)
-    if _pairs(old, new) > MOST_PAIRS:
-        return _between_ends(old, new)
     found: list[BlockDiff.Segment] = []
-    for _, old_start, old_end, new_start, new_end in SequenceMatcher(None, old, new).get_opcodes():
-        deleted, inserted = "".join(old[old_start:old_end]), "".join(new[new_start:new_end])
-        if deleted == inserted:
-            found.append(_Segment(fate=_Segment.KEPT, text=deleted))
-        else:
-            found += _replaced(deleted, inserted)
+    for old, new in alignment.runs(_words(before), _words(after)):
+        found += (
+            [_Segment(fate=_Segment.KEPT, text="".join(old))] if old == new else _replaced("".join(old), "".join(new))
+        )
     return found if len(found) <= MOST_SEGMENTS else _replaced(before, after)
-
-
-def _pairs(old: Sequence[str], new: Sequence[str]) -> int:
-    """How many pairs of equal words there are; SequenceMatcher leaves out the most frequent ones of a long text."""
-    times, most = Counter(old), len(new) // 100 + 1 if len(new) >= 200 else len(new)
-    return sum(times[word] * count for word, count in Counter(new).items() if count <= most)
-
-
-def _between_ends(old: Sequence[str], new: Sequence[str]) -> list[BlockDiff.Segment]:
-    """One replacement, between the words that both texts begin and end with."""
-    most = min(len(old), len(new))
-    start = next((number for number in range(most) if old[number] != new[number]), most)
-    end = next((number for number in range(most - start) if old[-1 - number] != new[-1 - number]), most - start)
-    ends = ("".join(old[:start]), "".join(old[len(old) - end :]))
-    first, last = ([_Segment(fate=_Segment.KEPT, text=words)] if words else [] for words in ends)
-    return [*first, *_replaced("".join(old[start : len(old) - end]), "".join(new[start : len(new) - end])), *last]
 
 
 def _replaced(before: str, after: str) -> list[BlockDiff.Segment]:
