@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 from google.protobuf.message import Message
@@ -54,7 +55,7 @@ class Caches:
             Local("categories", nats, parse=ListCategoriesResponse.FromString, size_bytes=_TAXONOMY_BYTES),
             Local("locales", nats, parse=ListLocalesResponse.FromString, size_bytes=_TAXONOMY_BYTES),
             Local("slugs", nats, parse=Content.FromString, size_bytes=_SLUGS_BYTES),
-            Local("types", nats, parse=ContentType.FromString, size_bytes=_TYPE_BYTES),
+            Local("types", nats, parse=lru_cache(1000)(ContentType.FromString), size_bytes=_TYPE_BYTES),
         )
 
     def followers(self) -> Sequence[Task]:

@@ -27,6 +27,7 @@ from services.content import (
     unique_values,
 )
 from services.content.alone import Alone
+from services.content.references import Reference
 from services.content.stages import Row, timestamp
 from thmnayah.content.v1.content_pb2 import (
     Content,
@@ -468,6 +469,7 @@ async def store(
     events: Sequence[Callable[[Content], Message]] = (),
     revision: Revision | None = None,
     shown: Content | None = None,
+    links: tuple[Collection[Reference], Collection[Reference]] = ((), ()),
     referred: Collection[tuple[str, str]] = (),
 ) -> Content:
     """Write columns of a row as its next version, with its events and its revision, in one statement.
@@ -477,6 +479,7 @@ async def store(
         events: each is made of the draft after the change.
         revision: its number, author, note and whether a program saved; None when no text changes.
         shown: what readers see from now on, its fields as they are stored; without locales, nothing.
+        links: what readers saw it refer to, and what they see it refer to from now on.
         referred: ids, each with a locale or "", of items that readers must see there. Only without a lock.
 
     Returns:
@@ -532,6 +535,8 @@ async def store(
             shown.SerializeToString(deterministic=True),
         )
         parts.append(_SHOW.format(values=values))
+        change = (str(row["id"]), *links)
+        parts += references.indexing("publication_references", [change], given, source="changed,")
     if events:
         rows = " UNION ALL ".join(
             f"SELECT {given(*outbox.row(event(changed), about=changed.id))} FROM changed" for event in events

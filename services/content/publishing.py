@@ -7,7 +7,7 @@ from typing import Any
 from libs.db import Connection
 from libs.errors import FailedPrecondition
 from services.content import contents, etags, fields, references, slugs, stages
-from services.content.alone import Alone, LockNeeded
+from services.content.alone import Alone
 from services.content.contents import LOCALISED
 from services.content.references import Reference
 from services.content.stages import Row
@@ -47,8 +47,6 @@ async def publish(
     if not alone:
         await references.check(conn, row, contents.type_of(row), after, locales=chosen, known=known)
         return await _store(conn, row, wanted, changed, (before, after))
-    if before != after:
-        raise LockNeeded
     referred = {(target, at) for _, at, target in after if at in ("", *chosen) and target != str(row["id"])}
     return await _store(conn, row, wanted, changed, (before, after), referred=referred)
 
@@ -192,10 +190,9 @@ async def _store(
         told.CopyFrom(shown)
         fields.show(told, contents.type_of(row))
     event = ContentUnpublished(content=told) if unpublished else ContentPublished(content=told)
-    changed = await contents.store(conn, row, columns, events=[lambda _: event], shown=shown, referred=referred)
-    if columns["published"]:  # without, what it referred to went with it
-        await references.put(conn, "publication_references", [(str(row["id"]), *links)])
-    return changed
+    return await contents.store(
+        conn, row, columns, events=[lambda _: event], shown=shown, links=links, referred=referred
+    )
 
 
 def describe(row: Row, shown: Content, columns: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import structlog
@@ -100,28 +100,57 @@ def named(kind: ContentType, path: str) -> str:
 
 async def put(conn: Connection, table: Table, changes: Iterable[Change]) -> None:
     """Make the index say what items refer to after changes of one side; without a statement where that is the same."""
+    parameters: list[object] = []
+
+    def given(value: object) -> str:
+        parameters.append(value)
+        return f"${len(parameters)}"
+
+    if parts := indexing(table, changes, given):
+        await conn.execute(f"WITH {', '.join(parts)} SELECT", *parameters)
+
+
+def indexing(table: Table, changes: Iterable[Change], given: Callable[[object], str], *, source: str = "") -> list[str]:
+    """The CTEs that do so, none where all is the same.
+
+    Args:
+        given: takes a parameter and says its number.
+        source: a FROM item, with a comma, without whose row nothing changes.
+    """
     gone: list[tuple[str, str, str, str]] = []
     new: list[tuple[str, str, str, str]] = []
     for item, before, after in changes:
         was, is_now = ({(item, *_indexed(each)) for each in one} for one in (before, after))
         gone += was - is_now
         new += is_now - was
-    if gone or new:
-        await conn.execute(
+
+    def unnest(rows: Sequence[tuple[str, str, str, str]]) -> str:
+        columns = [given([row[column] for row in rows]) for column in range(4)]
+        return "unnest({}::uuid[], {}::text[], {}::text[], {}::uuid[])".format(*columns)
+
+    parts = []
+    if gone:
+        parts.append(
             f"""
-            WITH gone AS (
-                DELETE FROM {table} AS held
-                USING unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[]) AS old (from_id, path, locale, to_id)
+            unlinked AS (
+                DELETE FROM {table} AS held USING {source} {unnest(gone)} AS old (from_id, path, locale, to_id)
                 WHERE (held.to_id, held.from_id, held.path, held.locale)
                     = (old.to_id, old.from_id, old.path, old.locale)
             )
-            INSERT INTO {table} (from_id, path, locale, to_id)
-            SELECT from_id, path, locale, to_id
-            FROM unnest($5::uuid[], $6::text[], $7::text[], $8::uuid[]) AS new (from_id, path, locale, to_id)
-            ON CONFLICT DO NOTHING
-            """,
-            *([each[column] for each in rows] for rows in (gone, new) for column in range(4)),
+            """
         )
+    if new:
+        parts.append(
+            f"""
+            linked AS (
+                INSERT INTO {table} (from_id, path, locale, to_id)
+                SELECT from_id, path, locale, to_id
+                FROM {source} {unnest(new)} AS new (from_id, path, locale, to_id)
+                ON CONFLICT DO NOTHING
+            )
+            """
+        )
+    return parts
 
 
 def insert(first: int) -> str:
