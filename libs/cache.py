@@ -119,6 +119,10 @@ class Local(Generic[T]):
         """Forget what the change of an item makes untrue, and what is being loaded."""
         self.clear()
 
+    async def heard(self, about: str) -> None:
+        """The same for a change that an event tells of, perhaps this process's own."""
+        await self.changed(about)
+
     def clear(self) -> None:
         """Forget all that this process keeps, and what is being loaded."""
         self._held.clear()
@@ -134,7 +138,7 @@ class Local(Generic[T]):
         async def forget(message: Msg) -> None:
             about = (message.headers or {}).get("ce-subject")
             if about:
-                await self.changed(about)
+                await self.heard(about)
                 then()
 
         await events.connected(self._nats)
@@ -186,12 +190,20 @@ class Cache(Local[T]):
 
     async def changed(self, about: str) -> None:
         """Forget the value of an item here and in Valkey, and what is being loaded for it."""
+        self._forget(about)
+        self._unsent.add(about)
+        await self._keep_up()
+
+    async def heard(self, about: str) -> None:
+        """The same, but a key that this process emptied just before takes no value yet."""
+        if self._emptied.get(about, 0.0) < time.monotonic() - JUST_EMPTIED_SECONDS:
+            await self.changed(about)
+        else:
+            self._forget(about)
+
+    def _forget(self, about: str) -> None:
         self._held.drop(about)
         self._loading.pop(about, None)
-        # Who changes an item hears the event of it, too: its key was emptied and takes no value yet.
-        if self._emptied.get(about, 0.0) < time.monotonic() - JUST_EMPTIED_SECONDS:
-            self._unsent.add(about)
-            await self._keep_up()
 
     async def _find(self, key: str, load: Callable[[], Awaitable[T]]) -> T:
         stored = await self._ask_valkey(key)

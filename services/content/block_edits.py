@@ -15,7 +15,7 @@ from thmnayah.content.v1.types_pb2 import Field
 
 async def edit(
     conn: Connection,
-    content_id: str,
+    row: Row,
     *,
     field: str,
     locale: str,
@@ -26,7 +26,7 @@ async def edit(
     note: str,
     autosave: bool,
 ) -> Content | None:
-    """Change blocks of a rich-text field of a draft.
+    """Change blocks of a rich-text field of the draft of a locked row.
 
     Args:
         locale: "" for a field without locales.
@@ -37,7 +37,6 @@ async def edit(
     Returns:
         The draft after the change; None when it was like that already.
     """
-    row = await contents.read(conn, content_id, lock=True)
     defined = _field(row, field, locale)
     text = _text(contents.draft(row), field, locale)
     if merge and not await _is_based_on(conn, row, defined, locale, text, edits, etag):
@@ -46,7 +45,7 @@ async def edit(
         _apply(text.blocks, each)
     if any(each.WhichOneof("edit") in ("move", "delete") for each in edits):
         _drop_empty(text.blocks)
-    content = Content(id=content_id)
+    content = Content()
     value = content.fields[field]
     (value.localized.values[locale] if locale else value).rich_text.CopyFrom(text)
     return await contents.update(

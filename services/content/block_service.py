@@ -1,10 +1,13 @@
 """BlockService: changes of single blocks."""
 
+from functools import partial
+
 from libs import rpc
-from libs.db import Pool, transaction
+from libs.db import Pool
 from libs.identity import caller
 from libs.rpc import Context
-from services.content import block_edits, contents, etags
+from services.content import block_edits, etags
+from services.content.service import change
 from thmnayah.content.v1 import blocks_pb2_grpc
 from thmnayah.content.v1.blocks_pb2 import EditBlocksRequest
 from thmnayah.content.v1.content_pb2 import Content
@@ -17,19 +20,15 @@ class BlockService(blocks_pb2_grpc.BlockServiceServicer):
         self.db = db
 
     async def EditBlocks(self, request: EditBlocksRequest, context: Context) -> Content:
-        async with transaction(self.db) as conn:
-            content = await block_edits.edit(
-                conn,
-                request.id,
-                field=request.field,
-                locale=request.locale,
-                edits=request.edits,
-                etag=request.etag or rpc.request_header("if-match"),
-                merge=bool(request.etag),  # If-Match is about the whole item (RFC 9110)
-                author=caller.get().user_id,
-                note=request.note,
-                autosave=request.autosave,
-            )
-            if content is None:
-                content = await contents.get_draft(conn, request.id)
-        return await etags.tagged(content, context)
+        step = partial(
+            block_edits.edit,
+            field=request.field,
+            locale=request.locale,
+            edits=request.edits,
+            etag=request.etag or rpc.request_header("if-match"),
+            merge=bool(request.etag),  # If-Match is about the whole item (RFC 9110)
+            author=caller.get().user_id,
+            note=request.note,
+            autosave=request.autosave,
+        )
+        return await etags.tagged(await change(self.db, request.id, None, step), context)

@@ -534,7 +534,7 @@ async def store(
             sorted(shown.locales),
             shown.SerializeToString(deterministic=True),
         )
-        parts.append(_SHOW.format(values=values))
+        parts.append(f"shown AS ({SHOW.format(rows=f'SELECT id, {values} FROM changed')})")
         change = (str(row["id"]), *links)
         parts += references.indexing("publication_references", [change], given, source="changed,")
     if events:
@@ -561,16 +561,15 @@ _ALL_REFERRED = """
         )
     )
 """
-_SHOW = """
-    shown AS (
-        INSERT INTO publications
-            (id, type, category, tags, external_id, version, create_time, update_time, publish_time, locales, content)
-        SELECT id, {values} FROM changed
-        ON CONFLICT (id) DO UPDATE
-        SET category = excluded.category, tags = excluded.tags, external_id = excluded.external_id,
-            version = excluded.version, update_time = excluded.update_time,
-            publish_time = excluded.publish_time, locales = excluded.locales, content = excluded.content
-    )
+# What readers see of items, first or again, from rows with these columns.
+SHOW = """
+    INSERT INTO publications
+        (id, type, category, tags, external_id, version, create_time, update_time, publish_time, locales, content)
+    {rows}
+    ON CONFLICT (id) DO UPDATE
+    SET category = excluded.category, tags = excluded.tags, external_id = excluded.external_id,
+        version = excluded.version, update_time = excluded.update_time,
+        publish_time = excluded.publish_time, locales = excluded.locales, content = excluded.content
 """
 
 

@@ -38,7 +38,7 @@ async def publish(
         targets = {target for _, _, target in references.of(row["fields"])}
         known, stored = await references.seen(conn, targets, by=str(row["id"]))
     shown, wanted, chosen = sides(row, stored, locales)
-    if wanted == shown and not any(stages.modified(row, locale) for locale in chosen):
+    if not is_new(row, shown, wanted, chosen):
         return None
     changed = {**columns(row, chosen), **(also or {})}
     if wanted == shown:  # changed and changed back
@@ -68,6 +68,11 @@ def sides(row: Row, stored: bytes | None, locales: Sequence[str]) -> tuple[Conte
     wanted.external_id = row["external_id"] or ""
     wanted.tags[:] = row["tags"]
     return shown, wanted, chosen
+
+
+def is_new(row: Row, shown: Content, wanted: Content, chosen: Sequence[str]) -> bool:
+    """Whether publishing these locales changes anything: what readers see, or that the draft is newer than that."""
+    return wanted != shown or any(stages.modified(row, locale) for locale in chosen)
 
 
 def columns(row: Row, chosen: Sequence[str]) -> dict[str, Any]:

@@ -167,7 +167,7 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
             return await etags.tagged(content, context)
         if request.references == request.WAIT:
             step = partial(waits.publish, locales=request.locales, author=caller.get().user_id)
-            content = await _change(self.db, request.id, request.etag, step)
+            content = await change(self.db, request.id, request.etag, step)
         else:
             etag = etags.given(request.etag)
             content = await _change_alone(
@@ -178,7 +178,7 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
 
     async def UnpublishContent(self, request: content_pb2.UnpublishContentRequest, context: Context) -> Content:
         step = partial(publishing.unpublish, locales=request.locales, force=request.force)
-        content = await _change(self.db, request.id, request.etag, step)
+        content = await change(self.db, request.id, request.etag, step)
         await self.caches.item_changed(request.id)
         return await etags.tagged(content, context)
 
@@ -210,41 +210,41 @@ class WorkflowService(workflow_pb2_grpc.WorkflowServiceServicer):
             note=request.note,
             author=caller.get().user_id,
         )
-        return await etags.tagged(await _change(self.db, request.id, request.etag, step), context)
+        return await etags.tagged(await change(self.db, request.id, request.etag, step), context)
 
     async def ApproveContent(self, request: workflow_pb2.ApproveContentRequest, context: Context) -> Content:
         step = partial(
             workflow.approve, locales=request.locales, revision=request.revision, reviewer=caller.get().user_id
         )
-        return await etags.tagged(await _change(self.db, request.id, request.etag, step), context)
+        return await etags.tagged(await change(self.db, request.id, request.etag, step), context)
 
     async def RequestContentChanges(
         self, request: workflow_pb2.RequestContentChangesRequest, context: Context
     ) -> Content:
         step = partial(workflow.request_changes, locales=request.locales, note=request.note)
-        return await etags.tagged(await _change(self.db, request.id, request.etag, step), context)
+        return await etags.tagged(await change(self.db, request.id, request.etag, step), context)
 
     async def ArchiveContent(self, request: workflow_pb2.ArchiveContentRequest, context: Context) -> Content:
         step = partial(workflow.archive, locales=request.locales, force=request.force)
-        content = await _change(self.db, request.id, request.etag, step)
+        content = await change(self.db, request.id, request.etag, step)
         await self.caches.item_changed(request.id)
         return await etags.tagged(content, context)
 
     async def RestoreContent(self, request: workflow_pb2.RestoreContentRequest, context: Context) -> Content:
         step = partial(workflow.restore, locales=request.locales)
-        return await etags.tagged(await _change(self.db, request.id, request.etag, step), context)
+        return await etags.tagged(await change(self.db, request.id, request.etag, step), context)
 
     async def ScheduleContent(self, request: workflow_pb2.ScheduleContentRequest, context: Context) -> Content:
         step = partial(schedules.add, schedule=request.schedule, author=caller.get().user_id)
-        return await etags.tagged(await _change(self.db, request.id, request.etag, step), context)
+        return await etags.tagged(await change(self.db, request.id, request.etag, step), context)
 
     async def UnscheduleContent(self, request: workflow_pb2.UnscheduleContentRequest, context: Context) -> Content:
         step = partial(schedules.remove, schedule_id=request.schedule_id)
-        return await etags.tagged(await _change(self.db, request.id, "", step), context)
+        return await etags.tagged(await change(self.db, request.id, "", step), context)
 
     async def ConfirmTranslation(self, request: workflow_pb2.ConfirmTranslationRequest, context: Context) -> Content:
         step = partial(workflow.confirm_translation, locales=request.locales, paths=request.paths)
-        return await etags.tagged(await _change(self.db, request.id, request.etag, step), context)
+        return await etags.tagged(await change(self.db, request.id, request.etag, step), context)
 
 
 class RevisionService(revisions_pb2_grpc.RevisionServiceServicer):
@@ -289,36 +289,36 @@ class RevisionService(revisions_pb2_grpc.RevisionServiceServicer):
         return await etags.tagged(await _change_alone(self.db, request.id, step), context)
 
 
-async def _change(
-    db: Pool, content_id: str, etag: str | None, change: Callable[[Connection, Row], Awaitable[Content | None]]
+async def change(
+    db: Pool, content_id: str, etag: str | None, step: Callable[[Connection, Row], Awaitable[Content | None]]
 ) -> Content:
     """Change an item that nobody else changes meanwhile; the draft afterwards, also when nothing changed.
 
     Args:
-        etag: of the request; None when the change checks it.
+        etag: of the request; None when the step checks it.
     """
     async with transaction(db) as conn:
         row = await contents.read(conn, content_id, lock=True)
         if etag is not None:
             etags.check(etags.given(etag), row["version"])
-        return await change(conn, row) or contents.draft(row)
+        return await step(conn, row) or contents.draft(row)
 
 
 async def _change_alone(
-    db: Pool, content_id: str, change: Callable[[Connection, Row], Awaitable[Content | None]], *, shown: bool = False
+    db: Pool, content_id: str, step: Callable[[Connection, Row], Awaitable[Content | None]], *, shown: bool = False
 ) -> Content:
-    """The same without a lock where that is enough, see `alone`; the change checks the etag.
+    """The same without a lock where that is enough, see `alone`; the step checks the etag.
 
     Args:
-        shown: the change looks at what readers see.
+        shown: the step looks at what readers see.
     """
     async with connection(db) as conn:
         row = await contents.read_alone(conn, content_id, shown=shown)
         try:
-            return await change(cast("Connection", Alone(conn)), row) or contents.draft(row)
+            return await step(cast("Connection", Alone(conn)), row) or contents.draft(row)
         except LockNeeded:
             pass
-    return await _change(db, content_id, None, change)
+    return await change(db, content_id, None, step)
 
 
 def sees_drafts(view: content_pb2.View.ValueType) -> bool:

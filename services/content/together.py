@@ -7,7 +7,7 @@ from typing import Any
 from libs import outbox
 from libs.db import Connection
 from libs.errors import Conflict, FailedPrecondition
-from services.content import contents, etags, fields, publishing, references, stages
+from services.content import contents, etags, fields, publishing, references
 from services.content.references import SATISFIED, Reference
 from services.content.stages import Row
 from thmnayah.content.v1.content_pb2 import Content, ContentPublished
@@ -101,7 +101,7 @@ async def _items(conn: Connection, rows: Mapping[str, Row], locales: Sequence[st
             raise _about(failure, each, of=of) from None
         if each == of:
             asked = chosen
-        if wanted == shown and not any(stages.modified(row, locale) for locale in chosen):
+        if not publishing.is_new(row, shown, wanted, chosen):
             continue
         links = references.of(shown.fields), references.of(wanted.fields)
         columns = publishing.describe(row, wanted, publishing.columns(row, chosen))
@@ -141,23 +141,20 @@ def _after(item: _Item) -> dict[str, Any]:
     return {**item.row, **item.columns, "version": item.row["version"] + 1}
 
 
+_SHOWN = """
+    SELECT id, contents.type, contents.category, contents.tags, contents.external_id, contents.version + 1,
+           contents.create_time, now(), new.publish_time,
+           ARRAY(SELECT locale FROM jsonb_object_keys(new.published) AS locale ORDER BY locale), new.content
+    FROM unnest($1::uuid[], $2::timestamptz[], $3::jsonb[], $4::bytea[])
+         AS new (id, publish_time, published, content)
+    JOIN contents USING (id)
+"""
+
+
 async def _store(conn: Connection, items: Sequence[_Item]) -> None:
     """As publishing one item does, with one statement for each table."""
     await conn.execute(
-        """
-        INSERT INTO publications
-            (id, type, category, tags, external_id, version, create_time, update_time, publish_time, locales, content)
-        SELECT id, contents.type, contents.category, contents.tags, contents.external_id, contents.version + 1,
-               contents.create_time, now(), new.publish_time,
-               ARRAY(SELECT locale FROM jsonb_object_keys(new.published) AS locale ORDER BY locale), new.content
-        FROM unnest($1::uuid[], $2::timestamptz[], $3::jsonb[], $4::bytea[])
-             AS new (id, publish_time, published, content)
-        JOIN contents USING (id)
-        ON CONFLICT (id) DO UPDATE
-        SET category = excluded.category, tags = excluded.tags, external_id = excluded.external_id,
-            version = excluded.version, update_time = excluded.update_time,
-            publish_time = excluded.publish_time, locales = excluded.locales, content = excluded.content
-        """,
+        contents.SHOW.format(rows=_SHOWN),
         [item.row["id"] for item in items],
         [item.columns["publish_time"] for item in items],
         [item.columns["published"] for item in items],
