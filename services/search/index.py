@@ -169,7 +169,8 @@ class Index:
             found: dict[str, list[Record]] = {term: [] for term in unsure}
             for row in await conn.fetch(
                 """
-                SELECT t.id, t.term, t.locale, t.version, t.documents, l.length::float8 / l.documents AS length,
+                SELECT t.id, t.term, t.locale, t.version, l.length::float8 / l.documents AS length,
+                       max(t.documents) OVER (PARTITION BY t.term) AS documents,
                        (SELECT max(documents) FROM locales) AS texts
                 FROM terms t JOIN locales l ON l.code = t.locale
                 WHERE t.term = ANY($1) AND t.documents > 0
@@ -263,7 +264,7 @@ def _score(postings: Sequence[tuple[Record, _Postings]]) -> tuple[_Ints, _Floats
         ids: list[_Ints] = []
         scores: list[npt.NDArray[np.floating]] = []
         for row, each in of_locale:
-            # Of as many texts as the largest locale has: in one that has few, every word would seem common.
+            # As where most texts are: in a locale that has few, a word would seem common, or rare, for that alone.
             weight = math.log(1 + (row["texts"] - row["documents"] + 0.5) / (row["documents"] + 0.5))
             ids.append(each.documents)
             scores.append(weight * each.saturated(row["length"]))
