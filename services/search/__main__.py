@@ -8,7 +8,7 @@ from nats.aio.client import Client as NatsClient
 from pydantic import Field
 
 from libs import config, db, events, identity, rpc, telemetry
-from services.search import documents
+from services.search.documents import Writer
 from services.search.index import Index
 from services.search.service import SearchService
 from thmnayah.search.v1 import search_pb2_grpc
@@ -38,7 +38,7 @@ async def serve(settings: Settings) -> None:
             tasks=[
                 lambda: events.stay_connected(nats, settings.nats_url.get_secret_value(), service="search"),
                 lambda: events.consume(
-                    pool, nats, stream="content", consumer="search", subjects=SUBJECTS, handler=documents.put
+                    pool, nats, stream="content", consumer="search", subjects=SUBJECTS, handler=Writer().put
                 ),
             ],
         )
