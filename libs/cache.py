@@ -7,7 +7,7 @@ A value is looked for in this process, then in Valkey, then in the database. Who
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 import structlog
@@ -15,9 +15,11 @@ from nats.aio.client import Client as NatsClient
 from nats.aio.msg import Msg
 from prometheus_client import Counter
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
 
 from libs import events
+from libs.batches import Batched
 from libs.memory import Memory
 
 # The floor under the events: longer than this nothing is believed without asking again.
@@ -183,6 +185,9 @@ class Cache(Local[T]):
         """For the arguments see `Local`."""
         super().__init__(name, nats, parse=parse, size_bytes=size_bytes)
         self._redis = redis
+        self._asked = Batched(self._ask_valkey)
+        self._untold: dict[str, bytes] = {}
+        """What Valkey does not hold yet: it is told when it is asked next, or by `_keep_up`."""
         self._unsent: set[str] = set()
         self._emptied: OrderedDict[str, float] = OrderedDict()
         self._emptying = asyncio.Lock()
@@ -204,41 +209,44 @@ class Cache(Local[T]):
     def _forget(self, about: str) -> None:
         self._held.drop(about)
         self._loading.pop(about, None)
+        self._untold.pop(about, None)
 
     async def _find(self, key: str, load: Callable[[], Awaitable[T]]) -> T:
-        stored = await self._ask_valkey(key)
+        is_away = key in self._unsent or time.monotonic() < self._pause_until
+        stored = _EMPTIED if is_away else await self._asked.get(key)
         if stored:
             self._remote.inc()
             return self._parse(stored)
         value = await load()
         self._database.inc()
         if stored is None:
-            await self._tell_valkey(key, value)
+            self._untold[key] = value.SerializeToString()
         return value
 
-    async def _ask_valkey(self, key: str) -> bytes | None:
+    async def _ask_valkey(self, keys: Sequence[str]) -> Sequence[bytes | None]:
         """What Valkey holds: None for nothing, _EMPTIED for what must not be kept now."""
-        if key in self._unsent or time.monotonic() < self._pause_until:
-            return _EMPTIED
         try:
-            stored = await self._redis.get(f"{self._name}:{key}")
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                self._tell(pipeline)
+                pipeline.mget([f"{self._name}:{key}" for key in keys])
+                found: Sequence[bytes | None] = (await pipeline.execute())[-1]
         except (RedisError, OSError, TimeoutError) as error:
             self._failed(error)
-            return _EMPTIED
-        return stored if stored is None or isinstance(stored, bytes) else stored.encode()
+            return [_EMPTIED] * len(keys)
+        return found
 
-    async def _tell_valkey(self, key: str, value: T) -> None:
-        try:
-            # Not over an emptied key: the value may be from before the change.
-            await self._redis.set(f"{self._name}:{key}", value.SerializeToString(), ex=VALKEY_SECONDS, nx=True)
-        except (RedisError, OSError, TimeoutError) as error:
-            self._failed(error)
+    def _tell(self, pipeline: Pipeline) -> None:
+        for key, value in self._untold.items():
+            if key not in self._unsent:
+                # Not over an emptied key: the value may be from before the change.
+                pipeline.set(f"{self._name}:{key}", value, ex=VALKEY_SECONDS, nx=True)
+        self._untold.clear()
 
     async def _keep_up(self) -> None:
-        """Empty in Valkey what is still to be emptied there; what fails is tried again."""
+        """Empty in Valkey what is still to be emptied there (what fails is tried again), and tell it the rest."""
         async with self._emptying:  # what comes meanwhile goes together, after it
             now = time.monotonic()
-            if not self._unsent or now < self._pause_until:
+            if not (self._unsent or self._untold) or now < self._pause_until:
                 return
             while self._emptied and next(iter(self._emptied.values())) < now - JUST_EMPTIED_SECONDS:
                 self._emptied.popitem(last=False)
@@ -247,6 +255,7 @@ class Cache(Local[T]):
                 async with self._redis.pipeline(transaction=False) as pipeline:
                     for key in keys:
                         pipeline.set(f"{self._name}:{key}", _EMPTIED, ex=EMPTIED_SECONDS)
+                    self._tell(pipeline)
                     await pipeline.execute()
             except (RedisError, OSError, TimeoutError) as error:
                 self._failed(error)

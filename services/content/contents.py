@@ -147,7 +147,6 @@ async def create(conn: Connection, content: Content, kind: ContentType, *, creat
     _check_titles(values, given=values["slug"])
     categories.check_id(content.category)
     held, findings = fields.put(kind, {}, content.fields, content.fields, locales=content.title)
-    await _check_references(conn, findings)
     values["fields"] = fields.defaults(kind, held, locales=content.title)
     choices = slugs.choices(content_id, content.type, kind, values["slug"], values["title"])
     moment = datetime.now(UTC)
@@ -177,7 +176,7 @@ async def create(conn: Connection, content: Content, kind: ContentType, *, creat
     while True:
         row["slug"] = {locale: of_locale[0] for locale, of_locale in choices.items()}
         row["changes"] = dict.fromkeys(_held_paths(row), 1)
-        created = fields.show(_stored(row), kind)
+        created = fields.show_held(_told(row), kind, row["fields"])
         try:
             outcome = await conn.execute(
                 _creation(filed=root is not None, referring=bool(referred)),
@@ -190,7 +189,7 @@ async def create(conn: Connection, content: Content, kind: ContentType, *, creat
                 kind.update_time.ToDatetime(UTC) if kind.id else None,
                 unique_values.fields(kind),
                 *categories.root_parameters(root),
-                *(references.insert_parameters(referred) if referred else ()),
+                *(references.insert_parameters(referred, findings.references) if referred else ()),
             )
         except asyncpg.UniqueViolationError as error:
             if error.constraint_name == "slugs_pkey":
@@ -203,13 +202,15 @@ async def create(conn: Connection, content: Content, kind: ContentType, *, creat
             raise taken or _external_id_taken(content.external_id) from None
         if outcome == "INSERT 0 1":
             return created
+        await _check_references(conn, findings)
         return await create(conn, content, await types.find(conn, content.type), created_by=created_by)
 
 
-# Of a type that is not as it was when the values were checked, it makes nothing.
+# Of a type that is not as it was when the values were checked, or with references that lead nowhere, it makes nothing.
 _CREATE_IN = f"""
     WITH checked AS (
         SELECT WHERE (SELECT update_time FROM content_types WHERE id = $2) IS NOT DISTINCT FROM $22::timestamptz
+        {{satisfied}}
     ), {{category}} claimed AS (
         INSERT INTO slugs (type, locale, slug, content_id)
         SELECT $2, locale, slug, $1 FROM checked, unnest($15::text[], $16::text[]) AS wanted (locale, slug)
@@ -235,8 +236,8 @@ _CREATE_IN = f"""
 def _creation(*, filed: bool, referring: bool) -> str:
     """The statement that makes an item; with a category it takes that's parameters, then those of its references."""
     category = categories.make_root(24, source="FROM checked") if filed else ""
-    first = 24 + categories.ROOT_PARAMETERS * filed
-    return _CREATE_IN.format(category=category, references=references.insert(first) if referring else "")
+    satisfied, linked = references.insert(24 + categories.ROOT_PARAMETERS * filed) if referring else ("", "")
+    return _CREATE_IN.format(category=category, satisfied=satisfied, references=linked)
 
 
 async def get_draft(conn: Connection, content_id: str) -> Content:
@@ -244,12 +245,17 @@ async def get_draft(conn: Connection, content_id: str) -> Content:
     return draft(await read(conn, content_id))
 
 
-async def get_published(conn: Connection, content_id: str) -> Content:
-    """An item as readers see it, its fields as they are stored: see `fields.show`."""
-    stored = await conn.fetchval("SELECT content FROM publications WHERE id = $1", content_id)
-    if stored is None:
-        raise not_found(content_id)
-    return Content.FromString(stored)
+async def find_published(conn: Connection, ids: Sequence[str]) -> list[bytes | None]:
+    """Items as readers see them, their fields as they are stored (see `fields.show`); None for one they do not see."""
+    rows = await conn.fetch(_FIND_PUBLISHED, list(ids))
+    return [row["content"] for row in rows]
+
+
+# The order is that of the ids, each of which is looked up.
+_FIND_PUBLISHED = """
+    SELECT content FROM unnest($1::uuid[]) WITH ORDINALITY AS wanted (id, number)
+    LEFT JOIN publications USING (id) ORDER BY number
+"""
 
 
 async def find_all(conn: Connection, ids: Collection[str], chain: Sequence[str], *, drafts: bool) -> list[Content]:
@@ -692,11 +698,18 @@ def type_of(row: Row) -> ContentType:
 
 def draft(row: Row) -> Content:
     """An item that was read as editors see it."""
-    return fields.show(_stored(row), type_of(row))
+    return fields.show_held(_told(row), type_of(row), row["fields"])
 
 
 def _stored(row: Row) -> Content:
     """The draft, its fields as they are stored."""
+    content = _told(row)
+    content.MergeFrom(Content(fields=fields.as_stored(row["fields"])))
+    return content
+
+
+def _told(row: Row) -> Content:
+    """The draft without its fields."""
     content = Content(
         id=str(row["id"]),
         type=row["type"],
@@ -712,7 +725,6 @@ def _stored(row: Row) -> Content:
         create_time=timestamp(row["create_time"]),
         update_time=timestamp(row["update_time"]),
         created_by=row["created_by"],
-        fields=fields.as_stored(row["fields"]),
     )
     for name in ("publish_time", "delete_time", "expire_time"):
         if row[name] is not None:

@@ -115,23 +115,39 @@ def as_stored(held: Held) -> dict[str, Value]:
 
 def show(content: Content, kind: ContentType) -> Content:
     """Put the fields of an item that stand as they are stored by their names of today; returns the item."""
-    if not content.fields:
-        return content
-    stored = Content()
-    stored.fields.MergeFrom(content.fields)
-    content.ClearField("fields")
+    if content.fields:
+        stored = Content()
+        stored.fields.MergeFrom(content.fields)
+        content.ClearField("fields")
+        held = {each: value.localized.values for each, value in stored.fields.items()}
+        _show(content, kind, held, lambda value: value)
+    return content
+
+
+def show_held(content: Content, kind: ContentType, held: Held) -> Content:
+    """Put fields of an item that has none yet by their names of today; returns the item."""
+    if held:
+        _show(content, kind, held, _value)
+    return content
+
+
+def _show(content: Content, kind: ContentType, held: Mapping[str, Mapping[str, T]], made: Callable[[T], Value]) -> None:
+    """Args:
+    held: stored values by field id and locale.
+    made: makes a message of one.
+    """
     for defined in kind.fields:
-        if defined.id not in stored.fields:
+        values = held.get(defined.id)
+        if not values:
             continue
-        values = dict(stored.fields[defined.id].localized.values)
-        if defined.localized:
-            for locale, value in _spread(values, content.title).items():
-                content.fields[defined.name].localized.values[locale].CopyFrom(_named(value, defined.kind))
-        else:
-            content.fields[defined.name].CopyFrom(_named(values[_common(values)], defined.kind))
+        if not defined.localized:
+            content.fields[defined.name].CopyFrom(_named(made(values[_common(values)]), defined.kind))
+        elif spread := _spread(values, content.title):
+            shown = content.fields[defined.name].localized.values
+            for locale, value in spread.items():
+                shown[locale].CopyFrom(_named(made(value), defined.kind))
     if content.translations:
         _name_translations(content, kind)
-    return content
 
 
 def resolve(content: Content, chain: Sequence[str]) -> dict[str, str]:

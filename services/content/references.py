@@ -153,22 +153,40 @@ def indexing(table: Table, changes: Iterable[Change], given: Callable[[object], 
     return parts
 
 
-def insert(first: int) -> str:
-    """The CTE, with a comma before it, that indexes a new draft $1; `first` of `insert_parameters`."""
-    return f"""
+def insert(first: int) -> tuple[str, str]:
+    """For a new draft $1 the condition that its references lead to items, and the CTE that indexes them.
+
+    Args:
+        first: the number of the first of `insert_parameters`.
+    """
+    condition = f"""
+        AND NOT EXISTS (
+            SELECT FROM unnest(${first}::uuid[], ${first + 1}::text[]) AS wanted (id, types)
+            LEFT JOIN contents AS target ON target.id = wanted.id AND target.delete_time IS NULL
+            WHERE target.id IS NULL OR (wanted.types <> '' AND target.type <> ALL (string_to_array(wanted.types, ' ')))
+        )
+    """
+    linked = f"""
         , referring AS (
             INSERT INTO draft_references (from_id, path, locale, to_id)
             SELECT $1::uuid, path, locale, to_id
-            FROM checked, unnest(${first}::text[], ${first + 1}::text[], ${first + 2}::uuid[])
+            FROM checked, unnest(${first + 2}::text[], ${first + 3}::text[], ${first + 4}::uuid[])
                  AS new (path, locale, to_id)
         )
     """
+    return condition, linked
 
 
-def insert_parameters(held: Collection[Reference]) -> list[object]:
-    """What `insert` fills in."""
+def insert_parameters(held: Collection[Reference], found: Mapping[str, tuple[str, Sequence[str]]]) -> list[object]:
+    """What `insert` fills in.
+
+    Args:
+        found: see `fields.Findings`.
+    """
     rows = {_indexed(each) for each in held}
-    return [[row[column] for row in rows] for column in range(3)]
+    ids = [target for target, _ in found.values()]
+    types = [" ".join(allowed) for _, allowed in found.values()]
+    return [ids, types, *([row[column] for row in rows] for column in range(3))]
 
 
 async def seen(

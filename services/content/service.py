@@ -7,6 +7,7 @@ from functools import partial
 from typing import cast
 
 from libs import rpc
+from libs.batches import Batched
 from libs.db import Connection, Pool, connection, transaction
 from libs.identity import caller
 from libs.rpc import Context
@@ -49,6 +50,7 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
         self.db = db
         self.caches = caches
         self.locales = locales
+        self._published_bytes = Batched(self._read_published)
 
     async def CreateContent(self, request: content_pb2.CreateContentRequest, context: Context) -> Content:
         if contents.normalize(request.content):
@@ -93,8 +95,14 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
         return fields.show(content, await self._type(content.type)) if content.fields else content
 
     async def _published(self, content_id: str) -> Content:
+        stored = await self._published_bytes.get(content_id)
+        if stored is None:
+            raise contents.not_found(content_id)
+        return Content.FromString(stored)
+
+    async def _read_published(self, ids: Sequence[str]) -> list[bytes | None]:
         async with connection(self.db) as conn:
-            return await contents.get_published(conn, content_id)
+            return await contents.find_published(conn, ids)
 
     async def ListContents(
         self, request: content_pb2.ListContentsRequest, context: Context
