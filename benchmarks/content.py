@@ -69,7 +69,8 @@ class Stories(Workload):
 
     def seed(self, progress: Progress) -> None:
         super().seed(progress)
-        self.ask_all("reading by slug", self.reads_by_slug(WARM), WARM, progress)
+        slugs = [(item, locale) for item in self.seeded[:WARM] for locale in LOCALES]
+        self.ask_all("reading by slug", (self._read_by_slug(*each) for each in slugs), len(slugs), progress)
 
     def more(self, number: int) -> dict[str, Any]:
         subtitles = {locale: {"text": f"{number}"} for locale in LOCALES}
@@ -82,12 +83,13 @@ class Stories(Workload):
         }
 
     def reads_by_slug(self, count: int) -> list[Request]:
-        requests = []
-        for item in self.random.choices(self.seeded, k=count):
-            locale = self.random.choice(LOCALES)
-            query = urlencode({"type": TYPE, "locale": locale, "slug": item["slug"][locale]}, quote_via=quote)
-            requests.append(load.request("GET", f"/v1/contents:bySlug?{query}", expects=f'"id":"{item["id"]}"'))
-        return requests
+        return [
+            self._read_by_slug(each, self.random.choice(LOCALES)) for each in self.random.choices(self.seeded, k=count)
+        ]
+
+    def _read_by_slug(self, item: Mapping[str, Any], locale: str) -> Request:
+        query = urlencode({"type": TYPE, "locale": locale, "slug": item["slug"][locale]}, quote_via=quote)
+        return load.request("GET", f"/v1/contents:bySlug?{query}", expects=f'"id":"{item["id"]}"')
 
     def diffs(self, _: int) -> list[Request]:
         """Of the last two revisions of the items updated last."""

@@ -7,8 +7,8 @@ A value is looked for in this process, then in Valkey, then in the database. Who
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 from nats.aio.client import Client as NatsClient
@@ -121,40 +121,12 @@ class Local(Generic[T]):
         """Forget what the change of an item makes untrue, and what is being loaded."""
         self.clear()
 
-    async def heard(self, about: str) -> None:
-        """The same for a change that an event tells of, perhaps this process's own."""
-        await self.changed(about)
-
     def clear(self) -> None:
         """Forget all that this process keeps, and what is being loaded."""
         self._held.clear()
         self._loading.clear()
 
-    async def follow(self, subjects: Iterable[str], *, then: Callable[[], None] = lambda: None) -> None:
-        """Hear, for ever, of the changes that the events of these subjects tell.
-
-        Args:
-            then: called after each of them.
-        """
-
-        async def forget(message: Msg) -> None:
-            about = (message.headers or {}).get("ce-subject")
-            if about:
-                await self.heard(about)
-                then()
-
-        await events.connected(self._nats)
-        for subject in subjects:
-            await self._nats.subscribe(subject, cb=forget)
-        connected = True
-        while True:
-            await asyncio.sleep(PAUSE_SECONDS / 2)
-            if self._nats.is_connected and not connected:
-                self.clear()  # events were missed meanwhile
-            connected = self._nats.is_connected
-            await self._keep_up()
-
-    async def _keep_up(self) -> None:
+    async def keep_up(self) -> None:
         """What is to be done now and then."""
 
     async def _find(self, key: str, load: Callable[[], Awaitable[T]]) -> T:  # noqa: ARG002 — Cache asks Valkey for it
@@ -187,7 +159,7 @@ class Cache(Local[T]):
         self._redis = redis
         self._asked = Batched(self._ask_valkey)
         self._untold: dict[str, bytes] = {}
-        """What Valkey does not hold yet: it is told when it is asked next, or by `_keep_up`."""
+        """What Valkey does not hold yet: it is told when it is asked next, or by `keep_up`."""
         self._unsent: set[str] = set()
         self._emptied: OrderedDict[str, float] = OrderedDict()
         self._emptying = asyncio.Lock()
@@ -197,10 +169,13 @@ class Cache(Local[T]):
         """Forget the value of an item here and in Valkey, and what is being loaded for it."""
         self._forget(about)
         self._unsent.add(about)
-        await self._keep_up()
+        await self.keep_up()
 
     async def heard(self, about: str) -> None:
-        """The same, but a key that this process emptied just before takes no value yet."""
+        """The same for a change that an event tells of, perhaps this process's own.
+
+        A key that it emptied just before takes no value yet.
+        """
         if self._emptied.get(about, 0.0) < time.monotonic() - JUST_EMPTIED_SECONDS:
             await self.changed(about)
         else:
@@ -242,7 +217,7 @@ class Cache(Local[T]):
                 pipeline.set(f"{self._name}:{key}", value, ex=VALKEY_SECONDS, nx=True)
         self._untold.clear()
 
-    async def _keep_up(self) -> None:
+    async def keep_up(self) -> None:
         """Empty in Valkey what is still to be emptied there (what fails is tried again), and tell it the rest."""
         async with self._emptying:  # what comes meanwhile goes together, after it
             now = time.monotonic()
@@ -266,3 +241,31 @@ class Cache(Local[T]):
     def _failed(self, error: Exception) -> None:
         _log.warning("valkey_unavailable", cache=self._name, error=type(error).__name__)
         self._pause_until = time.monotonic() + PAUSE_SECONDS
+
+
+async def follow(
+    nats: NatsClient, handlers: Mapping[str, Callable[[str], Awaitable[None]]], caches: Sequence[Local[Any]]
+) -> None:
+    """Hear, for ever, of the changes that events tell; what may have missed some is emptied.
+
+    Args:
+        handlers: for each subject, what is called with what its events are about.
+    """
+
+    async def hear(message: Msg) -> None:
+        about = (message.headers or {}).get("ce-subject")
+        if about:
+            await handlers[message.subject](about)
+
+    await events.connected(nats)
+    for subject in handlers:
+        await nats.subscribe(subject, cb=hear)
+    connected = True
+    while True:
+        await asyncio.sleep(PAUSE_SECONDS / 2)
+        missed = nats.is_connected and not connected
+        connected = nats.is_connected
+        for each in caches:
+            if missed:
+                each.clear()
+            await each.keep_up()

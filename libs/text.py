@@ -75,8 +75,23 @@ def slug(text: str, *, max_length: int = 120) -> str:
     Empty only when the title holds neither a letter nor a digit.
     """
     text = _INVISIBLE.sub("", _OPTIONAL.sub("", unicodedata.normalize("NFKC", text).casefold()))
-    kept = (char if unicodedata.category(char)[0] in "LM" or char.isdecimal() else " " for char in nfc(text))
-    return "-".join("".join(kept).split())[:max_length].rstrip("-")
+    return "-".join(nfc(text).translate(_in_slugs).split())[:max_length].rstrip("-")
+
+
+class _InSlugs(dict[int, str]):
+    """What characters become in slugs: themselves, or a space; each read by slug asks."""
+
+    REMEMBERED = 0x3000  # below it are the alphabets
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        kept = char if unicodedata.category(char)[0] in "LM" or char.isdecimal() else " "
+        if code < self.REMEMBERED:
+            self[code] = kept
+        return kept
+
+
+_in_slugs = _InSlugs()
 
 
 # Languages written from right to left, unless a tag names another script.

@@ -81,7 +81,7 @@ async def serve(settings: Settings) -> None:
             tasks=[
                 lambda: events.stay_connected(nats, settings.nats_url.get_secret_value(), service="content"),
                 lambda: outbox.relay(pool, nats, stream="content", replicas=settings.stream_replicas),
-                *caches.followers(),
+                lambda: caches.follow(nats),
                 lambda: schedules.run(pool, caches.item_changed),
                 lambda: waits.run(pool, caches.item_changed),
                 lambda: references.backfill(pool),

@@ -1,7 +1,6 @@
 """What readers are answered from memory, and which events empty it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Self
 
@@ -9,8 +8,8 @@ from google.protobuf.message import Message
 from nats.aio.client import Client as NatsClient
 from redis.asyncio import Redis
 
+from libs import cache
 from libs.cache import Cache, Local
-from libs.rpc import Task
 from thmnayah.content.v1.content_pb2 import Content, ListContentsResponse
 from thmnayah.content.v1.taxonomy_pb2 import ListCategoriesResponse, ListLocalesResponse, ListTagsResponse
 from thmnayah.content.v1.types_pb2 import ContentType
@@ -22,8 +21,8 @@ TYPES = ("contentType.created", "contentType.updated", "contentType.deleted")
 
 # Enough for a tree of thousands, and for the first pages of the tags.
 _TAXONOMY_BYTES = 2 * 1024 * 1024
-# Some ten thousand slugs.
-_SLUGS_BYTES = 8 * 1024 * 1024
+# Some twenty thousand slugs.
+_SLUGS_BYTES = 16 * 1024 * 1024
 # Some hundred types of a hundred fields.
 _TYPE_BYTES = 8 * 1024 * 1024
 
@@ -58,41 +57,45 @@ class Caches:
             Local("types", nats, parse=lru_cache(1000)(ContentType.FromString), size_bytes=_TYPE_BYTES),
         )
 
-    def followers(self) -> Sequence[Task]:
-        """The tasks that hear of changes in other processes."""
-        return [
-            lambda: self.published.follow(ITEMS),
-            # A list may ask for what is below a category, or for what a locale falls back to; it names fields.
-            lambda: self.lists.follow((*ITEMS, *LOCALES, *TREE, *TYPES)),
-            lambda: self.tags.follow(ITEMS),
-            lambda: self.categories.follow(TREE),
-            lambda: self.locales.follow(LOCALES),
-            lambda: self.slugs.follow((*ITEMS, "content.slug_released")),
-            # What is kept of items names their fields, so it goes once the type before is no longer known.
-            lambda: self.types.follow(TYPES, then=self.published.clear),
-        ]
+    async def follow(self, nats: NatsClient) -> None:
+        """Hear, for ever, of changes in other processes."""
+        handlers = {
+            **dict.fromkeys(ITEMS, self._item_heard),
+            **dict.fromkeys(LOCALES, self.locale_changed),
+            **dict.fromkeys(TREE, self.tree_changed),
+            **dict.fromkeys(TYPES, self.type_changed),
+            "content.slug_released": self.slugs.changed,
+        }
+        await cache.follow(nats, handlers, [getattr(self, each.name) for each in fields(self)])
+
+    async def _item_heard(self, content_id: str) -> None:
+        await self._lists_changed(content_id)
+        await self.published.heard(content_id)
 
     async def item_changed(self, content_id: str) -> None:
         """Let no reader see an item as it was before a change that is committed."""
+        await self._lists_changed(content_id)
+        await self.published.changed(content_id)
+
+    async def _lists_changed(self, content_id: str) -> None:
         await self.lists.changed(content_id)
         await self.tags.changed(content_id)
         await self.slugs.changed(content_id)
-        await self.published.changed(content_id)
 
     async def tree_changed(self, category_id: str) -> None:
         """Let nobody see the categories as they were before a change that is committed."""
         await self.categories.changed(category_id)
-        await self.lists.changed(category_id)
+        await self.lists.changed(category_id)  # one may ask for what is below a category
 
     async def locale_changed(self, code: str) -> None:
         """Let nobody see a locale as it was before a change that is committed."""
         await self.locales.changed(code)
-        await self.lists.changed(code)
+        await self.lists.changed(code)  # one may ask for what a locale falls back to
 
     async def type_changed(self, type_id: str) -> None:
         """Let nobody see a type, or the fields of its items, as before a change that is committed."""
         await self.types.changed(type_id)
-        self.published.clear()
+        self.published.clear()  # names the fields; only now, so that nothing is kept of the type before
         await self.lists.changed(type_id)
 
 

@@ -342,10 +342,13 @@ def resolve(content: Content, chain: Sequence[str]) -> None:
     """
     for field in LOCALISED:
         texts = getattr(content, field)
-        found = next(((locale, texts[locale]) for locale in chain if texts.get(locale)), None)
-        texts.clear()
-        if found is not None:
-            content.resolved_locales[field], texts[chain[0]] = found
+        for locale in chain:
+            if found := texts.get(locale):
+                texts.clear()
+                content.resolved_locales[field], texts[chain[0]] = locale, found
+                break
+        else:
+            texts.clear()
     if not content.title:
         raise not_found(content.id)
     for name, locale in fields.resolve(content, chain).items():
