@@ -31,7 +31,9 @@ class Page:
     access_token: str = ""
 
     async def post(self, verb: str, headers: dict[str, str], body: object = None) -> httpx.Response:
-        cookie = {"cookie": f"{REFRESH_COOKIE}={self.refresh_token}; other=1"} if self.refresh_token else {}
+        cookie = (
+            {"cookie": f'a={{"b": 1}}; {REFRESH_COOKIE}={self.refresh_token}; other=1'} if self.refresh_token else {}
+        )
         return await self.rest.post(f"/v1/auth:{verb}", json=body or {}, headers=cookie | headers)
 
     async def renew(self) -> httpx.Response:
@@ -104,6 +106,7 @@ async def test_a_page_refreshes_and_signs_out(page: Page) -> None:
         ({"sec-fetch-site": "none"}, "CROSS_SITE"),
         ({"origin": "https://evil.example"}, "CROSS_SITE"),
         ({"origin": "null"}, "CROSS_SITE"),
+        ({"origin": "http://["}, "CROSS_SITE"),
         ({"origin": "https://evil.example", "x-forwarded-host": "evil.example"}, "CROSS_SITE"),
         ({"sec-fetch-site": "cross-site", "origin": "http://{host}"}, "CROSS_SITE"),
         (OUR_PAGE | {"x-csrf-token": ""}, "CSRF_TOKEN_INVALID"),
