@@ -129,7 +129,8 @@ async def test_a_withdrawn_key_opens_nothing(own_mesh: Mesh, own: httpx.AsyncCli
 
 async def test_a_command_rotates_and_withdraws(own_mesh: Mesh) -> None:
     """For whoever holds the database, while nobody can sign in."""
-    part = own_mesh._service("auth", "rotate-keys")  # noqa: SLF001 — as the mesh would run it
+    # As the mesh would run it; the key must still wait for its use when the command runs again.
+    part = own_mesh._service("auth", "rotate-keys", environ={"THMNAYAH_KEY_PUBLISH_SECONDS": "3600"})  # noqa: SLF001
     published = (await own_mesh.supervisor.run(part)).split()[0]
     assert (await own_mesh.supervisor.run(part)).split()[0] == published
 
@@ -147,26 +148,22 @@ async def test_a_command_rotates_and_withdraws(own_mesh: Mesh) -> None:
     assert b"no signing key nothing" in told
 
 
-# On the tables themselves, in transactions that are given up.
+# On a table of their own: what is done to these keys would sign everybody else out.
 
 
 @pytest.fixture
-async def ring(own_mesh: Mesh) -> AsyncIterator[tuple[keys.Ring, "asyncpg.Connection[asyncpg.Record]"]]:
-    """Keys as another replica sees them, and the database."""
-    pool = await db.connect(own_mesh.database_url("auth"), service="tests", size=2)
-    conn = await asyncpg.connect(own_mesh.database_url("auth"))
-    yield (
-        keys.Ring(
-            pool,
-            secret_key(own_mesh),
-            publish=timedelta(seconds=1),
-            access_life=timedelta(minutes=30),
-            rotate_after=timedelta(days=90),
-        ),
-        conn,
-    )
-    await conn.close()
+async def ring(mesh: Mesh) -> AsyncIterator[tuple[keys.Ring, "asyncpg.Connection[asyncpg.Record]"]]:
+    """Keys as a replica holds them, and where they are."""
+    url = f"{mesh.database_url('auth')}?search_path=keys_{secrets.token_hex(4)}"
+    conn = await asyncpg.connect(url)
+    schema = url.rpartition("=")[2]
+    await conn.execute(f"CREATE SCHEMA {schema}; CREATE TABLE signing_keys (LIKE public.signing_keys INCLUDING ALL)")
+    pool = await db.connect(url, service="tests", size=2)
+    times = {"publish": timedelta(seconds=1), "access_life": timedelta(minutes=30), "rotate_after": timedelta(days=90)}
+    yield keys.Ring(pool, secret_key(mesh), **times), conn
     await pool.close()
+    await conn.execute(f"DROP SCHEMA {schema} CASCADE")
+    await conn.close()
 
 
 def secret_key(mesh: Mesh) -> bytes:
