@@ -115,15 +115,20 @@ async def ping(client: NatsClient) -> None:
         raise Unavailable(metadata={"dependency": "nats"})
 
 
+# Streams whose name is not their service's.
+_PUBLISHERS = {"user": "auth"}
+
+
 async def ensure_stream(client: NatsClient, name: str, *, replicas: int = 1) -> None:
     """Make the stream of a publishing service, which keeps every event of its contracts, if it is not there.
 
     Its settings are those that keep what was acknowledged; changes to them are applied.
     """
     jetstream = client.jetstream()
+    publisher = _PUBLISHERS.get(name, name)
     config = StreamConfig(
         name=name,
-        subjects=sorted({f"{name}.>", *(f"{subject.split('.')[0]}.>" for subject in contracts.event_subjects(name))}),
+        subjects=sorted({f"{name}.>", *(f"{each.split('.')[0]}.>" for each in contracts.event_subjects(publisher))}),
         retention=RetentionPolicy.LIMITS,
         discard=DiscardPolicy.OLD,
         storage=StorageType.FILE,

@@ -14,6 +14,7 @@ import jwt
 import structlog
 
 from libs.errors import Forbidden, Unauthenticated, Unavailable
+from libs.revocations import Revocations
 from thmnayah.auth.v1.auth_pb2 import GetJwksRequest, JsonWebKeySet
 from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceStub
 
@@ -23,6 +24,7 @@ ALGORITHM = "ES256"
 TOKEN_TYPE = "at+jwt"  # noqa: S105 — no secret; RFC 9068: keeps an ID token from passing as an access token
 CLOCK_SKEW_SECONDS = 5
 LONGEST_SECONDS = 86_400  # no token of ours lives longer than a day
+LONGEST_CHARACTERS = 4096  # as the contract says of Tokens.access_token
 
 _EDIT = ("create", "update", "review", "publish", "delete", "comment", "read_drafts", "edit_categories", "edit_tags")
 _WRITE = frozenset(f"content.{verb}" for verb in _EDIT) | {"content_types.read"}
@@ -30,7 +32,7 @@ _DEFINE = frozenset({"content_types.create", "content_types.update", "content_ty
 
 # What each built-in role grants. A permission names what it allows: service, then verb.
 ROLES: dict[str, frozenset[str]] = {
-    "admin": _WRITE | _DEFINE | {"users.create", "content.moderate_comments"},
+    "admin": _WRITE | _DEFINE | {"users.create", "content.moderate_comments", "sessions.manage", "signing_keys.manage"},
     "editor": _WRITE,
     "reader": frozenset(),
 }
@@ -46,6 +48,8 @@ class Identity:
     session_id: str = ""
     roles: tuple[str, ...] = ()
     permissions: frozenset[str] = field(default=frozenset(), repr=False)
+    epoch: int = 0
+    """Grows with each change of the user that makes older tokens untrue."""
 
     def may(self, permission: str) -> bool:
         """Whether any of the caller's roles grants the permission."""
@@ -82,13 +86,20 @@ class Verifier:
     A verified token is remembered until it expires, so its signature is checked once a process.
     Keys are asked for again after a minute, and sooner, though at most once a second, when a token
     names a key that is not known; while nobody answers, the keys already here go on working.
+    What was revoked is asked each time, and only in memory.
     """
 
     REMEMBERED = 10_000
     REFRESH_SECONDS = 60
 
-    def __init__(self, fetch_keys: Callable[[], Awaitable[JsonWebKeySet]]) -> None:
+    def __init__(
+        self, fetch_keys: Callable[[], Awaitable[JsonWebKeySet]], revocations: Revocations | None = None
+    ) -> None:
+        """Args:
+        revocations: kept up by whoever serves; without it no token is refused before its end.
+        """
         self._fetch_keys = fetch_keys
+        self.revocations = revocations
         self._keys: dict[str, jwt.PyJWK] = {}
         self._refreshed = -self.REFRESH_SECONDS - 1.0
         self._tried = -2.0
@@ -96,13 +107,21 @@ class Verifier:
         self._verified: OrderedDict[bytes, tuple[Identity, float]] = OrderedDict()
 
     @classmethod
-    def asking(cls, auth: grpc.aio.Channel) -> Self:
+    def asking(cls, auth: grpc.aio.Channel, revocations: Revocations | None = None) -> Self:
         """A verifier that asks the auth service for its keys."""
         stub = AuthServiceStub(auth)
-        return cls(lambda: stub.GetJwks(GetJwksRequest(), timeout=2))
+        return cls(lambda: stub.GetJwks(GetJwksRequest(), timeout=2), revocations)
 
     async def verify(self, token: str) -> Identity:
         """Raises: Unauthenticated when anything at all is wrong with the token."""
+        identity = await self._verified_identity(token)
+        if self.revocations is not None:
+            await self.revocations.loaded()
+            if self.revocations.refuse(identity.session_id, identity.user_id, identity.epoch):
+                raise token_invalid()
+        return identity
+
+    async def _verified_identity(self, token: str) -> Identity:
         if self._stale and self._keys:
             await self._refresh()
         digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
@@ -113,6 +132,8 @@ class Verifier:
                 return identity
             del self._verified[digest]
         try:
+            if len(token) > LONGEST_CHARACTERS:
+                raise token_invalid()
             header = jwt.get_unverified_header(token)
             if header.get("typ") != TOKEN_TYPE or header.get("alg") != ALGORITHM:
                 raise token_invalid()
@@ -126,12 +147,13 @@ class Verifier:
                 options={"require": ["exp", "iat", "iss", "aud", "sub", "sid", "jti"]},
             )
             roles = tuple(str(role) for role in claims.get("roles", ()))
+            epoch = int(claims.get("epoch", 0))
             if not 0 < claims["exp"] - claims["iat"] <= LONGEST_SECONDS or not claims["sub"] or not claims["sid"]:
                 raise token_invalid()
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError):
             raise token_invalid() from None
         granted = frozenset().union(*(ROLES.get(role, frozenset()) for role in roles))
-        identity = Identity(str(claims["sub"]), str(claims["sid"]), roles, granted)
+        identity = Identity(str(claims["sub"]), str(claims["sid"]), roles, granted, epoch)
         self._verified[digest] = (identity, float(claims["exp"]))
         if len(self._verified) > self.REMEMBERED:
             self._verified.popitem(last=False)

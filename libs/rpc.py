@@ -31,7 +31,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from libs import contracts, identity, telemetry
 from libs.config import Settings
-from libs.errors import DeadlineExceeded, Exhausted, Failure, Forbidden, Internal, InvalidArgument
+from libs.errors import DeadlineExceeded, Exhausted, Failure, Forbidden, Internal, InvalidArgument, Unavailable
 from libs.identity import Verifier
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -114,7 +114,8 @@ class Boundary(grpc.aio.ServerInterceptor):
         return wrapped
 
     def _guard(self, rpc: contracts.Rpc, method: Any) -> Any:
-        access, name, answers = rpc.access, rpc.path, rpc.descriptor.output_type
+        name, answers = rpc.path, rpc.descriptor.output_type
+        access, has_side_effects = rpc.access, rpc.has_side_effects
         succeeded = _seconds.labels(name, "OK")
 
         async def call(request: Message | None, context: Context) -> Message:
@@ -128,7 +129,7 @@ class Boundary(grpc.aio.ServerInterceptor):
             telemetry.request_id.set(request_id)
             try:
                 with _span(name, metadata):
-                    reply = await self._call(request, context, metadata, access, method)
+                    reply = await self._call(request, context, metadata, access, has_side_effects, method)
                 if getattr(reply, "DESCRIPTOR", None) is not answers:  # grpc would tell the caller what it was
                     _log.error("answer_of_another_type", method=name, type=type(reply).__name__)
                     raise Internal
@@ -148,6 +149,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         context: Context,
         metadata: Metadata,
         access: Any,
+        has_side_effects: bool,
         method: Callable[[Any, Context], Awaitable[Message]],
     ) -> Message:
         if self._running >= self._concurrent_calls:
@@ -161,7 +163,7 @@ class Boundary(grpc.aio.ServerInterceptor):
             if seconds < MARGIN_SECONDS:
                 raise DeadlineExceeded
             async with asyncio.timeout(seconds - MARGIN_SECONDS) as deadline:
-                await self._authorise(metadata, access)
+                await self._authorise(metadata, access, has_side_effects)
                 if request is None:
                     raise InvalidArgument({"request": "is not a message of this type in valid UTF-8"})
                 validate(request)
@@ -179,7 +181,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         finally:
             self._running -= 1
 
-    async def _authorise(self, metadata: Metadata, access: Any) -> None:
+    async def _authorise(self, metadata: Metadata, access: Any, has_side_effects: bool) -> None:
         rule = access.WhichOneof("rule")
         caller = identity.ANONYMOUS
         authorization = metadata.get("authorization", "")
@@ -188,6 +190,9 @@ class Boundary(grpc.aio.ServerInterceptor):
             if scheme.lower() != "bearer" or not token:
                 raise identity.token_invalid()
             caller = await self._verifier.verify(token)
+            revocations = self._verifier.revocations
+            if has_side_effects and revocations is not None and revocations.deaf:
+                raise Unavailable(metadata={"dependency": "auth"})  # the token may be revoked; reads go on
         identity.caller.set(caller)
         if rule == "permission":
             caller.require(access.permission)
@@ -340,6 +345,8 @@ async def serve(
 
     try:
         async with asyncio.TaskGroup() as group:
+            if verifier.revocations is not None:
+                tasks = [*tasks, verifier.revocations.poll]
             running = [group.create_task(watch()), *(group.create_task(task()) for task in tasks)]
             group.create_task(drain(running))
     finally:

@@ -22,9 +22,11 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, LocalizedMessage
 from google.rpc.status_pb2 import Status
 
 from thmnayah.api.v1 import annotations_pb2
-from thmnayah.auth.v1 import auth_pb2
+from thmnayah.auth.v1 import auth_pb2, sessions_pb2, signing_keys_pb2
 from thmnayah.auth.v1.auth_pb2 import LoginRequest, RefreshTokensRequest, Tokens
 from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceStub
+from thmnayah.auth.v1.sessions_pb2_grpc import SessionServiceStub
+from thmnayah.auth.v1.signing_keys_pb2_grpc import SigningKeyServiceStub
 from thmnayah.content.v1 import (
     blocks_pb2,
     comments_pb2,
@@ -69,6 +71,8 @@ _SERVICES: tuple[ServiceDescriptor, ...] = tuple(
     service
     for file in (
         auth_pb2,
+        sessions_pb2,
+        signing_keys_pb2,
         content_pb2,
         blocks_pb2,
         comments_pb2,
@@ -232,6 +236,8 @@ class Mesh:
             else grpc.aio.insecure_channel(target, options=options, interceptors=calls)
         )
         self.auth = AuthServiceStub(self._channel)
+        self.sessions = SessionServiceStub(self._channel)
+        self.signing_keys = SigningKeyServiceStub(self._channel)
         self.content = ContentServiceStub(self._channel)
         self.taxonomy = TaxonomyServiceStub(self._channel)
         self.comments = CommentServiceStub(self._channel)

@@ -5,8 +5,10 @@
     python -m services.auth create-admin               makes the first administrator, if there is none,
                                                        of THMNAYAH_ADMIN_EMAIL and THMNAYAH_ADMIN_PASSWORD
     python -m services.auth create-user EMAIL ROLE …   makes an account; the password is a line of standard input
+    python -m services.auth rotate-keys                publishes a new signing key, which is used a little later
+    python -m services.auth rotate-keys --remove KID   withdraws a signing key at once
 
-The last two print "created", or "exists". `migrate create-admin` does one after the other.
+The two that make accounts print "created", or "exists". `migrate create-admin` does one after the other.
 """
 
 import asyncio
@@ -15,15 +17,19 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+import grpc
 import structlog
 from nats.aio.client import Client as NatsClient
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from libs import config, db, errors, events, identity, outbox, rpc, telemetry
-from services.auth import keys, sessions, users
+from libs.revocations import Revocations
+from services.auth import keys, revocations, sessions, users
 from services.auth.passwords import Passwords
 from services.auth.service import AuthService
-from thmnayah.auth.v1 import auth_pb2, auth_pb2_grpc
+from services.auth.session_service import SessionService
+from services.auth.signing_key_service import SigningKeyService
+from thmnayah.auth.v1 import auth_pb2, auth_pb2_grpc, sessions_pb2, sessions_pb2_grpc, signing_keys_pb2_grpc
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 FORGET_SECONDS = 3600
@@ -37,12 +43,20 @@ class Settings(config.StoreSettings):
     secret_key: SecretStr = Field(description="32 random bytes in base64, under which signing keys are stored.")
     access_token_seconds: int = Field(1800, ge=60, le=86_400, description="Life of an access token.")
     refresh_token_seconds: int = Field(604_800, ge=60, description="Life of a refresh token that is not used.")
+    session_seconds: int = Field(2_592_000, ge=60, description="Life of a session, however it is used.")
+    key_days: int = Field(90, ge=1, description="How long tokens are signed with one key.")
+    key_publish_seconds: float = Field(
+        150, ge=1, description="From a key's publication to its use; longer than the edge keeps keys."
+    )
+    old_secret_key: SecretStr = Field(SecretStr(""), description="THMNAYAH_SECRET_KEY as it was before it was changed.")
     admin_email: str = Field("", description="E-mail address of the first administrator, for `create-admin`.")
     admin_password: SecretStr = Field(SecretStr(""), description="Password of the first administrator.")
 
-    @field_validator("secret_key")
+    @field_validator("secret_key", "old_secret_key")
     @classmethod
-    def _is_32_bytes(cls, value: SecretStr) -> SecretStr:
+    def _is_32_bytes(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        if info.field_name == "old_secret_key" and not value.get_secret_value():
+            return value
         if len(base64.b64decode(value.get_secret_value())) != 32:
             raise ValueError("must be 32 bytes in base64")
         return value
@@ -51,15 +65,24 @@ class Settings(config.StoreSettings):
 async def serve(settings: Settings) -> None:
     pool = await db.connect(settings.database_url.get_secret_value(), service="auth", size=settings.pool_size)
     nats = NatsClient()
-    async with db.transaction(pool) as conn:
-        signer = await keys.ensure(conn, base64.b64decode(settings.secret_key.get_secret_value()))
-    servicer = AuthService(
-        pool,
-        signer,
-        Passwords(),
-        access_life=timedelta(seconds=settings.access_token_seconds),
-        refresh_life=timedelta(seconds=settings.refresh_token_seconds),
+    ring = await key_ring(settings, pool)
+    terms = sessions.Terms(
+        access=timedelta(seconds=settings.access_token_seconds),
+        idle=timedelta(seconds=settings.refresh_token_seconds),
+        absolute=timedelta(seconds=settings.session_seconds),
+        secret_key=base64.b64decode(settings.secret_key.get_secret_value()),
     )
+
+    def register(server: grpc.aio.Server) -> None:
+        auth_pb2_grpc.add_AuthServiceServicer_to_server(AuthService(pool, ring, Passwords(), terms), server)
+        sessions_pb2_grpc.add_SessionServiceServicer_to_server(SessionService(pool), server)
+        signing_keys_pb2_grpc.add_SigningKeyServiceServicer_to_server(SigningKeyService(ring), server)
+
+    async def own_revocations(request: sessions_pb2.ListRevocationsRequest) -> sessions_pb2.ListRevocationsResponse:
+        async with db.connection(pool) as conn:
+            return await revocations.list_since(conn, request)
+
+    revoked = Revocations(own_revocations)
 
     async def own_keys() -> auth_pb2.JsonWebKeySet:
         async with db.connection(pool) as conn:
@@ -70,23 +93,54 @@ async def serve(settings: Settings) -> None:
             try:
                 async with db.transaction(pool) as conn:
                     await sessions.forget_expired(conn)
+                    await revocations.forget_expired(conn)
             except errors.Unavailable:
                 _log.warning("expired_sessions_kept")
             await asyncio.sleep(FORGET_SECONDS)
 
     await rpc.serve(
         settings,
-        verifier=identity.Verifier(own_keys),
-        register=lambda server: auth_pb2_grpc.add_AuthServiceServicer_to_server(servicer, server),
+        verifier=identity.Verifier(own_keys, revoked),
+        register=register,
         needs={"postgresql": lambda: db.ping(pool)},
         uses={"nats": lambda: events.ping(nats)},
         tasks=[
             lambda: events.stay_connected(nats, settings.nats_url.get_secret_value(), service="auth"),
             lambda: outbox.relay(pool, nats, stream="user", replicas=settings.stream_replicas),
+            lambda: revoked.listen(nats),
+            ring.follow,
             forget,
         ],
     )
     await pool.close()
+
+
+async def key_ring(settings: Settings, pool: db.Pool) -> keys.Ring:
+    """The installation's signing keys."""
+    ring = keys.Ring(
+        pool,
+        base64.b64decode(settings.secret_key.get_secret_value()),
+        publish=timedelta(seconds=settings.key_publish_seconds),
+        access_life=timedelta(seconds=settings.access_token_seconds),
+        rotate_after=timedelta(days=settings.key_days),
+    )
+    await ring.load(base64.b64decode(settings.old_secret_key.get_secret_value()))
+    return ring
+
+
+async def rotate_keys(settings: Settings, remove: str = "") -> str:
+    """Publish a signing key or withdraw one; returns the key that will be used next or is used, and from when on.
+
+    Raises:
+        NotFound: there is none to remove.
+    """
+    pool = await db.connect(settings.database_url.get_secret_value(), service="auth", size=1)
+    try:
+        ring = await key_ring(settings, pool)
+        key = await (ring.remove(remove) if remove else ring.rotate())
+    finally:
+        await pool.close()
+    return f"{key.kid} {key.use_time.ToJsonString()}"
 
 
 async def create_user(settings: Settings, request: auth_pb2.CreateUserRequest, *, first_admin: bool = False) -> str:
@@ -138,6 +192,11 @@ def main() -> None:
         email, *roles = commands[1:]
         password = sys.stdin.readline().rstrip("\n")
         _create(settings, auth_pb2.CreateUserRequest(email=email, password=password, roles=roles))
+    elif commands == ["rotate-keys"] or (commands[:2] == ["rotate-keys", "--remove"] and len(commands) == 3):
+        try:
+            print(asyncio.run(rotate_keys(settings, *commands[2:])))
+        except errors.NotFound as error:
+            sys.exit(str(error))
     elif commands:
         sys.exit(__doc__)
     telemetry.stop()

@@ -1,15 +1,13 @@
 """AuthService: each RPC's transaction, its functions and its event."""
 
-from datetime import timedelta
-
 from google.protobuf.empty_pb2 import Empty
 
-from libs import outbox
-from libs.db import Pool, connection, transaction
-from libs.errors import Unauthenticated
+from libs import outbox, text
+from libs.db import Connection, Pool, connection, transaction
+from libs.errors import InvalidArgument, Unauthenticated
 from libs.identity import caller
 from libs.rpc import Context
-from services.auth import keys, sessions, users
+from services.auth import browsers, keys, sessions, users
 from services.auth.passwords import Passwords
 from thmnayah.auth.v1 import auth_pb2, auth_pb2_grpc
 
@@ -20,48 +18,57 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
     def __init__(
         self,
         db: Pool,
-        signer: keys.Signer,
+        ring: keys.Ring,
         passwords: Passwords,
-        *,
-        access_life: timedelta,
-        refresh_life: timedelta,
+        terms: sessions.Terms,
     ) -> None:
         self.db = db
-        self.signer = signer
+        self.ring = ring
         self.passwords = passwords
-        self.access_life = access_life
-        self.refresh_life = refresh_life
+        self.terms = terms
 
     async def Login(self, request: auth_pb2.LoginRequest, context: Context) -> auth_pb2.Tokens:
+        if request.browser:
+            browsers.check_origin()
         async with connection(self.db) as conn:
             found = await users.credentials(conn, request.email)
         user, stored = found or (auth_pb2.User(), None)
         if not await self.passwords.verify(request.password, stored) or stored is None:
-            raise Unauthenticated(
-                "CREDENTIALS_INVALID",
-                "the e-mail address or the password is wrong",
-                "البريد الإلكتروني أو كلمة المرور غير صحيحة",
-            )
+            raise _credentials_invalid()
         rehashed = await self.passwords.hash(request.password) if self.passwords.outdated(stored) else None
         async with transaction(self.db) as conn:
             if rehashed is not None:
                 await users.set_password_hash(conn, user.id, rehashed)
-            session_id, refresh_token = await sessions.start(conn, user.id, life=self.refresh_life)
-        return self._tokens(user, session_id, refresh_token)
+            issued = await sessions.start(
+                conn,
+                user.id,
+                self.terms,
+                password_hash=rehashed or stored,
+                device_name=text.nfc(request.device_name),
+                user_agent=browsers.user_agent(),
+            )
+            if issued is None:
+                raise _credentials_invalid()
+            user = await users.get(conn, user.id)  # not older than the epoch in its token
+        return await self._tokens(user, issued, context, browser=request.browser)
 
     async def RefreshTokens(self, request: auth_pb2.RefreshTokensRequest, context: Context) -> auth_pb2.Tokens:
         async with transaction(self.db) as conn:
-            rotated = await sessions.rotate(conn, request.refresh_token, life=self.refresh_life)
-            if rotated is not None:
-                session_id, user_id, refresh_token = rotated
-                user = await users.get(conn, user_id)
-        if rotated is None:
+            refresh_token = await self._refresh_token(conn, request.refresh_token)
+            issued = await sessions.rotate(conn, refresh_token, self.terms)
+            if issued is not None:
+                user = await users.get(conn, issued.user_id)
+        if issued is None:
             raise sessions.invalid()
-        return self._tokens(user, session_id, refresh_token)
+        return await self._tokens(user, issued, context, browser=not request.refresh_token)
 
     async def Logout(self, request: auth_pb2.LogoutRequest, context: Context) -> Empty:
         async with transaction(self.db) as conn:
-            await sessions.end(conn, request.refresh_token)
+            session_id = await sessions.of_token(conn, await self._refresh_token(conn, request.refresh_token))
+            if session_id:
+                await sessions.end(conn, session_id)
+        if not request.refresh_token:
+            await context.send_initial_metadata(browsers.no_cookies())
         return Empty()
 
     async def GetMe(self, request: auth_pb2.GetMeRequest, context: Context) -> auth_pb2.User:
@@ -80,11 +87,37 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
         async with connection(self.db) as conn:
             return await keys.key_set(conn)
 
-    def _tokens(self, user: auth_pb2.User, session_id: str, refresh_token: str) -> auth_pb2.Tokens:
-        seconds = int(self.access_life.total_seconds())
-        return auth_pb2.Tokens(
-            access_token=self.signer.sign(user, session_id, life_seconds=seconds),
-            refresh_token=refresh_token,
+    async def _refresh_token(self, conn: Connection, given: str) -> str:
+        """The refresh token of a request, or that of the browser's cookie where a page of ours sent it."""
+        if given:
+            return given
+        refresh_token = browsers.refresh_cookie()
+        if not refresh_token:
+            raise InvalidArgument({"refreshToken": "is needed where there is no cookie"})
+        browsers.check_origin()
+        browsers.check_csrf(self.terms, await sessions.of_token(conn, refresh_token))
+        return refresh_token
+
+    async def _tokens(
+        self, user: auth_pb2.User, issued: sessions.Issued, context: Context, *, browser: bool
+    ) -> auth_pb2.Tokens:
+        seconds = int(self.terms.access.total_seconds())
+        tokens = auth_pb2.Tokens(
+            access_token=self.ring.signer.sign(user, issued.session_id, epoch=issued.epoch, life_seconds=seconds),
             expires_in=seconds,
             token_type="Bearer",  # noqa: S106 — the scheme of RFC 6750, no secret
         )
+        if browser:
+            tokens.csrf_token = browsers.csrf_token(self.terms, issued.session_id)
+            await context.send_initial_metadata(browsers.cookies(self.terms, issued.session_id, issued.refresh_token))
+        else:
+            tokens.refresh_token = issued.refresh_token
+        return tokens
+
+
+def _credentials_invalid() -> Unauthenticated:
+    return Unauthenticated(
+        "CREDENTIALS_INVALID",
+        "the e-mail address or the password is wrong",
+        "البريد الإلكتروني أو كلمة المرور غير صحيحة",
+    )

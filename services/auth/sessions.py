@@ -1,62 +1,216 @@
 """Sessions: a chain of refresh tokens, each good for one use, that ends as a whole."""
 
+import base64
 import hashlib
+import hmac
 import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import uuid_utils
 
-from libs.db import Connection
-from libs.errors import Unauthenticated
+from libs import outbox, paging
+from libs.db import Connection, Record
+from libs.errors import NotFound, Unauthenticated
+from libs.identity import CLOCK_SKEW_SECONDS
+from services.auth import revocations
+from thmnayah.auth.v1.sessions_pb2 import ListSessionsResponse, Revocation, Session, SessionReused
+
+# Two tabs that refresh at once, or a client that lost the answer, get the same successor again.
+GRACE = timedelta(seconds=10)
+# A token is signed a little after the transaction whose clock its end is reckoned by.
+MARGIN = timedelta(seconds=60 + CLOCK_SKEW_SECONDS)
+
+_COLUMNS = "id, user_id, device_name, user_agent, create_time, last_used_time, expire_time"
 
 
-async def start(conn: Connection, user_id: str, *, life: timedelta) -> tuple[str, str]:
-    """Begin a session; returns its id and its first refresh token."""
-    session_id = str(uuid_utils.uuid7())
-    await conn.execute(
-        "INSERT INTO sessions (id, user_id, expire_time) VALUES ($1, $2, now() + $3)", session_id, user_id, life
-    )
-    return session_id, await _issue(conn, session_id, life)
+@dataclass(frozen=True)
+class Terms:
+    """How long sessions last, and the secret of their chains."""
+
+    access: timedelta
+    """Life of an access token."""
+    idle: timedelta
+    """A session that is not used for so long has ended."""
+    absolute: timedelta
+    """A session has ended so long after its sign-in, however it is used."""
+    secret_key: bytes = field(repr=False)
+    """The installation's."""
+
+    def digest(self, purpose: str, text: str) -> str:
+        """43 characters that nobody can tell without the secret key: 256 bits in base64url."""
+        key = hmac.digest(self.secret_key, purpose.encode(), hashlib.sha256)
+        return base64.urlsafe_b64encode(hmac.digest(key, text.encode(), hashlib.sha256)).decode().rstrip("=")
 
 
-async def rotate(conn: Connection, refresh_token: str, *, life: timedelta) -> tuple[str, str, str] | None:
-    """Use a refresh token.
+@dataclass(frozen=True)
+class Issued:
+    """What the tokens of a session are made of."""
+
+    session_id: str
+    user_id: str
+    epoch: int
+    refresh_token: str = field(repr=False)
+
+
+async def start(
+    conn: Connection, user_id: str, terms: Terms, *, password_hash: str, device_name: str = "", user_agent: str = ""
+) -> Issued | None:
+    """Begin a session.
+
+    Args:
+        password_hash: that which the password was verified against.
 
     Returns:
-        The session's id, its user's id and the next refresh token; None when the token was used
-        before, in which case the session is ended, and that must be committed.
+        None when the password was changed meanwhile or the account is gone.
+    """
+    session_id, refresh_token = str(uuid_utils.uuid7()), secrets.token_urlsafe(32)
+    # The lock makes this wait for a change of the password, and such a change for this.
+    epoch = await conn.fetchval(
+        """
+        WITH owner AS (
+            SELECT id, epoch FROM users WHERE id = $2 AND password_hash = $3 FOR SHARE
+        ), session AS (
+            INSERT INTO sessions (id, user_id, device_name, user_agent, expire_time, final_time, token_expire_time)
+            SELECT $1, id, $4, $5, now() + least($6::interval, $7), now() + $7::interval, now() + $8::interval
+            FROM owner
+            RETURNING id, expire_time
+        ), token AS (
+            INSERT INTO refresh_tokens (hash, session_id, expire_time) SELECT $9, id, expire_time FROM session
+        )
+        SELECT epoch FROM owner
+        """,
+        session_id,
+        user_id,
+        password_hash,
+        device_name,
+        user_agent,
+        terms.idle,
+        terms.absolute,
+        terms.access,
+        _hash(refresh_token),
+    )
+    return None if epoch is None else Issued(session_id, user_id, epoch, refresh_token)
+
+
+async def rotate(conn: Connection, refresh_token: str, terms: Terms) -> Issued | None:
+    """Use a refresh token.
+
+    The successor is made of the token itself, so within GRACE it can be told again though only its
+    hash is stored.
+
+    Returns:
+        None when the token was used before, in which case the session is ended, and that must be committed.
 
     Raises:
         Unauthenticated: the token is unknown or expired, or its session has ended.
     """
+    successor = terms.digest("refresh token", refresh_token)
     row = await conn.fetchrow(
         """
-        SELECT s.id, s.user_id, s.end_time IS NULL AND t.expire_time > now() AS live, t.used_time
-        FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id
-        WHERE t.hash = $1
-        FOR UPDATE OF s
+        WITH family AS (
+            SELECT s.id, s.user_id, least(now() + $3::interval, s.final_time) AS expire_time
+            FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id
+            WHERE t.hash = $1 AND s.end_time IS NULL AND s.expire_time > now()
+            FOR UPDATE OF s
+        ), claimed AS (
+            UPDATE refresh_tokens t SET used_time = now() FROM family
+            WHERE t.hash = $1 AND t.used_time IS NULL AND t.expire_time > now()
+            RETURNING family.id, family.expire_time
+        ), used AS (
+            UPDATE sessions s
+            SET last_used_time = now(), expire_time = claimed.expire_time, token_expire_time = now() + $4::interval
+            FROM claimed
+            WHERE s.id = claimed.id
+        ), successor AS (
+            INSERT INTO refresh_tokens (hash, session_id, expire_time) SELECT $2, id, expire_time FROM claimed
+        )
+        SELECT family.id, family.user_id, users.epoch, EXISTS (SELECT FROM claimed) AS claimed
+        FROM family JOIN users ON users.id = family.user_id
         """,
         _hash(refresh_token),
+        _hash(successor),
+        terms.idle,
+        terms.access,
     )
-    if row is None or not row["live"]:
+    if row is None:
         raise invalid()
-    # Claimed under the session's lock: of two uses at once, the second finds it used.
-    claimed = await conn.fetchval(
-        "UPDATE refresh_tokens SET used_time = now() WHERE hash = $1 AND used_time IS NULL RETURNING true",
+    issued = Issued(str(row["id"]), str(row["user_id"]), row["epoch"], successor)
+    if row["claimed"]:
+        return issued
+    # Under the session's lock, so it is known who was first.
+    used = await conn.fetchrow(
+        """
+        SELECT used_time > clock_timestamp() - $3::interval
+               AND EXISTS (SELECT FROM refresh_tokens WHERE hash = $2) AS just_now
+        FROM refresh_tokens
+        WHERE hash = $1 AND used_time IS NOT NULL
+        """,
         _hash(refresh_token),
+        _hash(successor),
+        GRACE,
     )
-    if not claimed:
-        await _end(conn, row["id"])
-        return None
-    await conn.execute("UPDATE sessions SET expire_time = now() + $2 WHERE id = $1", row["id"], life)
-    return str(row["id"]), str(row["user_id"]), await _issue(conn, row["id"], life)
+    if used is None:
+        raise invalid()
+    if used["just_now"]:
+        await conn.execute(
+            "UPDATE sessions SET token_expire_time = now() + $2::interval WHERE id = $1", row["id"], terms.access
+        )
+        return issued
+    (session,) = await _end(conn, "id = $1", row["id"])
+    await outbox.add(conn, SessionReused(session=session), about=session.id)
+    return None
 
 
-async def end(conn: Connection, refresh_token: str) -> None:
-    """End the session a refresh token belongs to, if there is one."""
-    session_id = await conn.fetchval("SELECT session_id FROM refresh_tokens WHERE hash = $1", _hash(refresh_token))
-    if session_id is not None:
-        await _end(conn, session_id)
+async def of_token(conn: Connection, refresh_token: str) -> str:
+    """The id of the session that a refresh token, used or not, belongs to; "" for an unknown one."""
+    found = await conn.fetchval("SELECT session_id FROM refresh_tokens WHERE hash = $1", _hash(refresh_token))
+    return str(found or "")
+
+
+async def end(conn: Connection, session_id: str) -> None:
+    """End a session, if it has not ended."""
+    await _end(conn, "id = $1", session_id)
+
+
+async def end_one(conn: Connection, user_id: str, session_id: str) -> None:
+    """End a session of a user. Raises: NotFound when there is none that has not ended."""
+    if not await _end(conn, "id = $1 AND user_id = $2", session_id, user_id):
+        raise NotFound(
+            "SESSION_NOT_FOUND", f"no session {session_id} that has not ended", f"لا توجد جلسة قائمة {session_id}"
+        )
+
+
+async def end_all(conn: Connection, user_id: str, *, but: str | None = None) -> int:
+    """End a user's sessions, all or all but one; returns how many ended.
+
+    Whoever ends them because the user changed changes the user first, in the same transaction: a
+    sign-in that runs meanwhile then waits, and sees the change.
+    """
+    return len(await _end(conn, "user_id = $1 AND id IS DISTINCT FROM $2::uuid", user_id, but))
+
+
+async def list_page(conn: Connection, user_id: str, *, page_size: int, page_token: str) -> ListSessionsResponse:
+    """A user's sessions that have not ended, the newest first."""
+    question = ("sessions", user_id)
+    after = paging.keys(page_token, question, (str,))
+    size = paging.size(page_size)
+    rows = await conn.fetch(
+        f"""
+        SELECT {_COLUMNS} FROM sessions
+        WHERE user_id = $1 AND end_time IS NULL AND expire_time > now() AND ($2::text IS NULL OR id::text < $2)
+        ORDER BY id::text DESC
+        LIMIT $3
+        """,
+        user_id,
+        None if after is None else after[0],
+        size + 1,
+    )
+    response = ListSessionsResponse(sessions=map(_session, rows[:size]))
+    if len(rows) > size:
+        response.next_page_token = paging.token([str(rows[size - 1]["id"])], question)
+    return response
 
 
 async def forget_expired(conn: Connection) -> None:
@@ -68,19 +222,34 @@ def invalid() -> Unauthenticated:
     return Unauthenticated("REFRESH_TOKEN_INVALID", "sign in again", "سجّل الدخول من جديد")
 
 
-async def _end(conn: Connection, session_id: str) -> None:
-    await conn.execute("UPDATE sessions SET end_time = coalesce(end_time, now()) WHERE id = $1", session_id)
-
-
-async def _issue(conn: Connection, session_id: str, life: timedelta) -> str:
-    refresh_token = secrets.token_urlsafe(32)
-    await conn.execute(
-        "INSERT INTO refresh_tokens (hash, session_id, expire_time) VALUES ($1, $2, now() + $3)",
-        _hash(refresh_token),
-        session_id,
-        life,
+async def _end(conn: Connection, which: str, *parameters: object) -> Sequence[Session]:
+    """End those of some sessions that have not ended, and have their access tokens refused."""
+    rows = await conn.fetch(
+        f"""
+        UPDATE sessions SET end_time = now()
+        WHERE {which} AND end_time IS NULL AND greatest(expire_time, token_expire_time) > now()
+        RETURNING {_COLUMNS}, token_expire_time
+        """,
+        *parameters,
     )
-    return refresh_token
+    if rows:
+        await revocations.add(
+            conn,
+            [Revocation(session_id=str(row["id"]), expire_time=row["token_expire_time"] + MARGIN) for row in rows],
+        )
+    return [_session(row) for row in rows]
+
+
+def _session(row: Record) -> Session:
+    return Session(
+        id=str(row["id"]),
+        user_id=str(row["user_id"]),
+        device_name=row["device_name"],
+        user_agent=row["user_agent"],
+        create_time=row["create_time"],
+        last_used_time=row["last_used_time"],
+        expire_time=row["expire_time"],
+    )
 
 
 def _hash(refresh_token: str) -> bytes:

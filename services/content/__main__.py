@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr
 from libs import cache, config, db, events, identity, outbox, rpc, telemetry
 from libs.db import Pool
 from libs.errors import Failure
+from libs.revocations import Revocations
 from services.content import contents, references, schedules, waits
 from services.content.block_service import BlockService
 from services.content.caches import Caches
@@ -72,14 +73,16 @@ async def serve(settings: Settings) -> None:
         rich_text_pb2_grpc.add_RichTextServiceServicer_to_server(RichTextService(), server)
 
     async with rpc.channel(settings.auth_address) as auth:
+        revoked = Revocations.asking(auth)
         await rpc.serve(
             settings,
-            verifier=identity.Verifier.asking(auth),
+            verifier=identity.Verifier.asking(auth, revoked),
             register=register,
             needs={"postgresql": lambda: db.ping(pool)},
             uses={"nats": lambda: events.ping(nats), "valkey": lambda: cache.ping(redis)},
             tasks=[
                 lambda: events.stay_connected(nats, settings.nats_url.get_secret_value(), service="content"),
+                lambda: revoked.listen(nats),
                 lambda: outbox.relay(pool, nats, stream="content", replicas=settings.stream_replicas),
                 lambda: caches.follow(nats),
                 lambda: schedules.run(pool, caches.item_changed),

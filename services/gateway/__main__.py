@@ -4,6 +4,7 @@ import json
 import sys
 
 from libs import identity, rpc, telemetry
+from libs.revocations import Revocations
 from services.gateway import envoy
 from services.gateway.service import GatewayService
 from services.gateway.settings import GatewaySettings
@@ -19,7 +20,7 @@ async def serve(settings: GatewaySettings) -> None:
         servicer = GatewayService({"auth": auth, "content": content, "search": search})
         await rpc.serve(
             settings,
-            verifier=identity.Verifier.asking(auth),
+            verifier=identity.Verifier.asking(auth, Revocations.asking(auth)),
             register=lambda server: gateway_pb2_grpc.add_GatewayServiceServicer_to_server(servicer, server),
             needs={},
         )

@@ -164,7 +164,7 @@ def _public(settings: GatewaySettings) -> Json:
                 "envoy.extensions.filters.http.lua.v3.Lua",
                 default_source_code={"inline_string": _lua()},
             ),
-            _jwt_authn(),
+            _jwt_authn(settings.jwks_cache_seconds),
             _extension(
                 "envoy.filters.http.buffer",
                 "envoy.extensions.filters.http.buffer.v3.Buffer",
@@ -231,6 +231,8 @@ def _grpc_routes(rpcs: list[contracts.Rpc]) -> list[Json]:
                 "timeout": "0s",
                 # A service mesh routes by the authority: it must name the service, not the public host.
                 "auto_host_rewrite": True,
+                # The public host, which a browser's word of its page's origin is held against.
+                "append_x_forwarded_host": True,
                 "max_stream_duration": {
                     "max_stream_duration": f"{LONGEST_DEADLINE_SECONDS}s",
                     "grpc_timeout_header_max": f"{LONGEST_DEADLINE_SECONDS}s",
@@ -281,7 +283,7 @@ def _expects_text(message: Descriptor, seen: frozenset[str] = frozenset()) -> bo
     return False
 
 
-def _jwt_authn() -> Json:
+def _jwt_authn(jwks_cache_seconds: int) -> Json:
     provider = {
         "issuer": identity.ISSUER,
         "audiences": [identity.AUDIENCE],
@@ -295,7 +297,7 @@ def _jwt_authn() -> Json:
         "jwt_cache_config": {"jwt_cache_size": 1000},
         "remote_jwks": {
             "http_uri": {"uri": "http://keys/.well-known/jwks.json", "cluster": "keys", "timeout": "2s"},
-            "cache_duration": "60s",
+            "cache_duration": f"{jwks_cache_seconds}s",
             "async_fetch": {"fast_listener": True, "failed_refetch_duration": "1s"},
         },
     }

@@ -8,6 +8,7 @@ from nats.aio.client import Client as NatsClient
 from pydantic import Field
 
 from libs import config, db, events, identity, rpc, telemetry
+from libs.revocations import Revocations
 from services.search.documents import Writer
 from services.search.index import Index
 from services.search.service import SearchService
@@ -29,14 +30,16 @@ async def serve(settings: Settings) -> None:
     nats = NatsClient()
     servicer = SearchService(pool, Index(size_bytes=settings.index_bytes), answers_bytes=settings.answers_bytes)
     async with rpc.channel(settings.auth_address) as auth:
+        revoked = Revocations.asking(auth)
         await rpc.serve(
             settings,
-            verifier=identity.Verifier.asking(auth),
+            verifier=identity.Verifier.asking(auth, revoked),
             register=lambda server: search_pb2_grpc.add_SearchServiceServicer_to_server(servicer, server),
             needs={"postgresql": lambda: db.ping(pool)},
             uses={"nats": lambda: events.ping(nats)},
             tasks=[
                 lambda: events.stay_connected(nats, settings.nats_url.get_secret_value(), service="search"),
+                lambda: revoked.listen(nats),
                 lambda: events.consume(
                     pool, nats, stream="content", consumer="search", subjects=SUBJECTS, handler=Writer().put
                 ),

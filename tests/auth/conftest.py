@@ -2,15 +2,25 @@
 
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import asyncpg
+import grpc
 import pytest
 
 from deploy.local.mesh import Mesh
 from tests.conftest import AuthStub, Metadata, bearer
 from thmnayah.auth.v1.auth_pb2 import CreateUserRequest, User
+from thmnayah.auth.v1.sessions_pb2_grpc import SessionServiceStub
 
 PASSWORD = "Correct-Horse-7"
+
+if TYPE_CHECKING:  # the typed face of the stub exists for the type checker alone
+    from thmnayah.auth.v1.sessions_pb2_grpc import SessionServiceAsyncStub
+
+    SessionStub = SessionServiceAsyncStub
+else:
+    SessionStub = SessionServiceStub
 
 MakeUser = Callable[..., Awaitable[User]]
 
@@ -32,6 +42,11 @@ def make_user(auth: AuthStub, admin: Metadata) -> MakeUser:
         return await auth.CreateUser(request, metadata=admin, timeout=10)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def sessions(edge: grpc.aio.Channel) -> SessionStub:
+    return SessionServiceStub(edge)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from tests.conftest import Metadata, bearer
 
 EVERYONE = {"", "reader", "editor", "admin"}
 EDITORS = {"editor", "admin"}
+INTERNAL: set[str] = set()  # other services alone; who they are the service mesh knows
 
 # Said here a second time on purpose: opening an RPC to more people must take two thoughts.
 MAY_CALL = {
@@ -22,6 +23,13 @@ MAY_CALL = {
     "AuthService/GetMe": EVERYONE - {""},
     "AuthService/CreateUser": {"admin"},
     "AuthService/GetJwks": EVERYONE,
+    "SessionService/ListSessions": EVERYONE - {""},
+    "SessionService/EndSession": EVERYONE - {""},
+    "SessionService/EndSessions": EVERYONE - {""},
+    "SessionService/ListRevocations": INTERNAL,
+    "SigningKeyService/ListSigningKeys": {"admin"},
+    "SigningKeyService/RotateSigningKeys": {"admin"},
+    "SigningKeyService/RemoveSigningKey": {"admin"},
     "ContentService/CreateContent": EDITORS,
     "ContentService/GetContent": EVERYONE,
     "ContentService/ListContents": EVERYONE,
@@ -125,7 +133,21 @@ def test_the_contract_opens_an_rpc_to_whom_the_table_says(name: str) -> None:
     assert {role for role in EVERYONE if granted(RPCS[name], role)} == MAY_CALL[name]
 
 
-@pytest.mark.parametrize("name", RPCS)
+OPEN = [name for name in RPCS if RPCS[name].access.WhichOneof("rule") != "internal"]
+
+
+@pytest.mark.parametrize("name", [name for name in RPCS if name not in OPEN])
+async def test_an_internal_rpc_is_not_served_through_the_edge(
+    edge: grpc.aio.Channel, metadata: dict[str, Metadata], name: str
+) -> None:
+    for each in metadata.values():
+        raw: Any = edge.unary_unary(RPCS[name].path)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await raw(b"", metadata=each, timeout=10)
+        assert caught.value.code() in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED}
+
+
+@pytest.mark.parametrize("name", OPEN)
 async def test_an_rpc_serves_whom_it_may_and_nobody_else(
     channels: dict[str, grpc.aio.Channel], metadata: dict[str, Metadata], name: str
 ) -> None:

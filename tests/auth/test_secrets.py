@@ -41,6 +41,17 @@ async def test_what_is_secret_is_written_nowhere(
     over_rest = await rest.post("/v1/auth:login", json={"email": user.email, "password": used["password"]})
     used["access token over REST"] = over_rest.json()["accessToken"]
     used["refresh token over REST"] = over_rest.json()["refreshToken"]
+    page = {"sec-fetch-site": "same-origin"}
+    credentials = {"email": user.email, "password": used["password"], "browser": True}
+    for number in range(2):
+        answer = await rest.post("/v1/auth:login", json=credentials, headers=page)
+        used[f"refresh token in cookie {number}"] = cookie = (
+            answer.headers.get_list("set-cookie")[0].partition(";")[0].partition("=")[2]
+        )
+        used[f"CSRF token {number}"] = answer.json()["csrfToken"]
+    sent = page | {"cookie": f"__Secure-thmnayah-refresh={cookie}", "x-csrf-token": answer.json()["csrfToken"]}
+    assert (await rest.post("/v1/auth:refresh", json={}, headers=sent)).status_code == 200
+    assert (await rest.post("/v1/auth:refresh", json={}, headers=sent | {"x-csrf-token": "x"})).status_code == 403
 
     # What goes wrong is logged more than what goes right.
     for request in (

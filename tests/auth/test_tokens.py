@@ -191,6 +191,23 @@ BAD: dict[str, Callable[[Forger], str]] = {
     "good for two days": lambda forger: forger.token(exp=now() + 48 * HOUR),
     "good for ever": lambda forger: forger.token(exp=2**53),
     "an end that is no number": lambda forger: forger.token(exp="tomorrow"),
+    "ended before the leeway": lambda forger: forger.token(iat=now() - HOUR, exp=now() - 7),
+    "not yet valid by more than the leeway": lambda forger: forger.token(nbf=now() + 60),
+    "ends before it begins": lambda forger: forger.token(iat=now() + 4, exp=now() + 3),
+    "a second over a day": lambda forger: forger.token(exp=now() + 24 * HOUR + 1),
+    "an end that is not finite": lambda forger: forger.signed(claims(exp=float("inf"))),
+    "a beginning that is no number": lambda forger: forger.token(iat="yesterday"),
+    "a second end behind ours": lambda forger: _changed(
+        forger.token(exp=now() - HOUR), 1, lambda part: part[:-1] + f', "exp": {now() + HOUR}}}'.encode()
+    ),
+    "a second algorithm behind ours": lambda forger: _changed(
+        forger.token(), 0, lambda part: part[:-1] + b', "alg": "none"}'
+    ),
+    "a claim of many levels": lambda forger: forger.signed(claims(x=json.loads("[" * 300 + "]" * 300)), key=FOREIGN),
+    "longer than ours ever are": lambda forger: forger.token(x="x" * 3500),
+    "an ID token for a client": lambda forger: forger.token(
+        header=forger.header(typ="JWT"), aud="studio", nonce="n", email="a@example.com"
+    ),
     "nobody": lambda forger: forger.token(sub=""),
     "a user that is a number": lambda forger: forger.token(sub=1),
 }

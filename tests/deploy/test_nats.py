@@ -90,6 +90,19 @@ async def test_content_hears_its_own_events(server: Server) -> None:
     await client.close()
 
 
+@pytest.mark.parametrize("service", ["auth", "content", "search"])
+async def test_every_service_hears_which_tokens_to_refuse(server: Server, service: str) -> None:
+    publisher, client = await server.connect("auth"), await server.connect(service)
+    heard = await client.subscribe("token.revoked")
+    await client.flush()
+
+    await publisher.publish("token.revoked", b"")
+
+    assert await heard.next_msg(timeout=5)
+    await publisher.close()
+    await client.close()
+
+
 async def test_search_reads_what_content_publishes(server: Server, mesh: Mesh) -> None:
     content, search = await server.connect("content"), await server.connect("search")
     pool = await db.connect(mesh.database_url("search"), service="search", size=1)
@@ -136,6 +149,9 @@ async def test_search_reads_what_content_publishes(server: Server, mesh: Mesh) -
         ("content", "user.created"),
         ("search", "content.published"),
         ("search", "user.created"),
+        ("search", "token.revoked"),
+        ("content", "token.revoked"),
+        ("content", "session.reused"),
         ("auth", "$JS.API.STREAM.DELETE.user"),
         ("content", "$JS.API.STREAM.PURGE.content"),
         ("search", "$JS.API.STREAM.DELETE.content"),

@@ -228,6 +228,11 @@ CASES = [
     Case("comments", http(f"/v1/contents/{ID}/comments"), 401, "TOKEN_MISSING"),
     Case("all comments", http("/v1/comments?filter=state=OPEN"), 401, "TOKEN_MISSING"),
     Case("a comment on what is published", http(f"/v1/contents/{ID}/comments/{ID}"), 401, "TOKEN_MISSING"),
+    Case("sessions", http("/v1/me/sessions"), 401, "TOKEN_MISSING"),
+    Case("sessions of another", http(f"/v1/users/{ID}/sessions"), 401, "TOKEN_MISSING"),
+    Case("a session ended over REST", http(f"/v1/me/sessions/{ID}", method="DELETE"), 401, "TOKEN_MISSING"),
+    Case("signing keys", http("/v1/signingKeys"), 401, "TOKEN_MISSING"),
+    Case("a signing key", http("/v1/signingKeys/none", method="DELETE"), 401, "TOKEN_MISSING"),
     Case("a fragment", http("/healthz#x"), 400, "INVALID_REQUEST"),
     Case("an empty query", http("/healthz?"), 200),
     Case("a long address", http("/v1/contents?filter=" + "a" * 20_000), 431, "HEADERS_TOO_LARGE"),
@@ -380,7 +385,15 @@ _BODIES: dict[str, dict[str, Any]] = {
     "/v1/richText:diff": {"before": {}, "after": {}},
     "/v1/richText:render": {"richText": {}, "format": "PLAIN"},
 }
-_PATH_FIELDS = {"asset": "swagger-ui.css", "id": ID, "content_id": ID, "code": "en", "number": "1"}
+_PATH_FIELDS = {
+    "asset": "swagger-ui.css",
+    "id": ID,
+    "content_id": ID,
+    "user_id": ID,
+    "kid": "none",
+    "code": "en",
+    "number": "1",
+}
 
 
 def examples() -> list[Example]:

@@ -302,7 +302,7 @@ async def test_no_text_is_taken_for_a_token(token: str) -> None:
 
 
 @HARD
-@given(claim=st.sampled_from(["iss", "aud", "sub", "sid", "jti", "iat", "exp", "nbf", "roles"]), value=JSON)
+@given(claim=st.sampled_from(["iss", "aud", "sub", "sid", "jti", "iat", "exp", "nbf", "roles", "epoch"]), value=JSON)
 async def test_a_strange_claim_is_refused_or_harmless(claim: str, value: Any) -> None:
     try:
         caller = await Verifier(ONE.fetch).verify(ONE.token(**{claim: value}))

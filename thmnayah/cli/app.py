@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn, ParamSpec
 
 import typer
 
-from thmnayah.cli import contents, doctor, search, session, transfer, users
+from thmnayah.cli import contents, doctor, keys, search, session, sessions, transfer, users
 from thmnayah.cli.terminal import CommandError, describe, print_error
 from thmnayah.client import ApiError
 
@@ -53,6 +53,17 @@ def build() -> typer.Typer:
     user = typer.Typer(help="Accounts of people.", no_args_is_help=True)
     user.command("create")(_blocking(users.create))
     app.add_typer(user, name="user")
+
+    sign_ins = typer.Typer(help="Where you, or a user, are signed in.", no_args_is_help=True)
+    sign_ins.command("list")(_blocking(sessions.list_))
+    sign_ins.command("end")(_blocking(sessions.end))
+    sign_ins.command("end-all")(_blocking(sessions.end_all))
+    app.add_typer(sign_ins, name="session")
+
+    signing_keys = typer.Typer(help="The keys that access tokens are signed with.", no_args_is_help=True)
+    signing_keys.command("list")(_blocking(keys.list_))
+    signing_keys.command("rotate")(_blocking(keys.rotate))
+    app.add_typer(signing_keys, name="keys")
     return app
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import platform
 import sys
 import tempfile
 import time
@@ -135,7 +136,8 @@ async def login(
     email = email or typer.prompt("E-mail", err=True)
     password = read_password("Password")
     async with connect(server, session=session, locale=locale) as mesh:
-        await session.begin(await mesh.auth.Login(LoginRequest(email=email, password=password)))
+        request = LoginRequest(email=email, password=password, device_name=platform.node()[:100])
+        await session.begin(await mesh.auth.Login(request))
         user = await mesh.auth.GetMe(GetMeRequest())
     if as_json:
         print_json(user)
