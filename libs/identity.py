@@ -14,8 +14,11 @@ import jwt
 import structlog
 
 from libs.errors import Forbidden, Unauthenticated, Unavailable
+from libs.permissions import NOTHING, Held, Scope, hold
+from libs.roles import Roles
 from thmnayah.auth.v1.auth_pb2 import GetJwksRequest, JsonWebKeySet
 from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceStub
+from thmnayah.auth.v1.roles_pb2_grpc import RoleServiceStub
 
 AUDIENCE = "thmnayah"
 ISSUER = "https://auth.thmnayah"
@@ -23,17 +26,6 @@ ALGORITHM = "ES256"
 TOKEN_TYPE = "at+jwt"  # noqa: S105 — no secret; RFC 9068: keeps an ID token from passing as an access token
 CLOCK_SKEW_SECONDS = 5
 LONGEST_SECONDS = 86_400  # no token of ours lives longer than a day
-
-_EDIT = ("create", "update", "review", "publish", "delete", "comment", "read_drafts", "edit_categories", "edit_tags")
-_WRITE = frozenset(f"content.{verb}" for verb in _EDIT) | {"content_types.read"}
-_DEFINE = frozenset({"content_types.create", "content_types.update", "content_types.delete", "content.edit_locales"})
-
-# What each built-in role grants. A permission names what it allows: service, then verb.
-ROLES: dict[str, frozenset[str]] = {
-    "admin": _WRITE | _DEFINE | {"users.create", "content.moderate_comments"},
-    "editor": _WRITE,
-    "reader": frozenset(),
-}
 
 _log = structlog.get_logger(__name__)
 
@@ -45,27 +37,35 @@ class Identity:
     user_id: str = ""
     session_id: str = ""
     roles: tuple[str, ...] = ()
-    permissions: frozenset[str] = field(default=frozenset(), repr=False)
+    permissions: Held = field(default_factory=dict, repr=False)
 
     def may(self, permission: str) -> bool:
-        """Whether any of the caller's roles grants the permission."""
+        """Whether any of the caller's roles grants the permission, on some items at least."""
         return permission in self.permissions
+
+    def scope(self, permission: str) -> Scope | None:
+        """What limits the permission; None when nothing does."""
+        return self.permissions.get(permission, NOTHING)
 
     def require(self, permission: str) -> None:
         """Raises: Unauthenticated for an anonymous caller, Forbidden for one without the permission."""
         if not self.user_id:
             raise token_missing()
         if not self.may(permission):
-            raise Forbidden(
-                "PERMISSION_DENIED",
-                f"this needs the permission {permission}",
-                f"يتطلب هذا الإجراء الصلاحية {permission}",
-                metadata={"permission": permission},
-            )
+            raise denied(permission)
 
 
 ANONYMOUS = Identity()
 caller: ContextVar[Identity] = ContextVar("caller", default=ANONYMOUS)
+
+
+def denied(permission: str) -> Forbidden:
+    return Forbidden(
+        "PERMISSION_DENIED",
+        f"this needs the permission {permission}",
+        f"يتطلب هذا الإجراء الصلاحية {permission}",
+        metadata={"permission": permission},
+    )
 
 
 def token_missing() -> Unauthenticated:
@@ -87,19 +87,25 @@ class Verifier:
     REMEMBERED = 10_000
     REFRESH_SECONDS = 60
 
-    def __init__(self, fetch_keys: Callable[[], Awaitable[JsonWebKeySet]]) -> None:
+    def __init__(self, fetch_keys: Callable[[], Awaitable[JsonWebKeySet]], roles: Roles) -> None:
         self._fetch_keys = fetch_keys
+        self.roles = roles
         self._keys: dict[str, jwt.PyJWK] = {}
         self._refreshed = -self.REFRESH_SECONDS - 1.0
         self._tried = -2.0
         self._lock = asyncio.Lock()
         self._verified: OrderedDict[bytes, tuple[Identity, float]] = OrderedDict()
+        # What a role granted before it changed must not live on in who was verified with it.
+        roles.forget = self._verified.clear
 
     @classmethod
     def asking(cls, auth: grpc.aio.Channel) -> Self:
-        """A verifier that asks the auth service for its keys."""
-        stub = AuthServiceStub(auth)
-        return cls(lambda: stub.GetJwks(GetJwksRequest(), timeout=2))
+        """A verifier that asks the auth service for its keys and roles."""
+        stub, roles = AuthServiceStub(auth), RoleServiceStub(auth)
+        return cls(
+            lambda: stub.GetJwks(GetJwksRequest(), timeout=2),
+            Roles(lambda request: roles.GetRoleSnapshot(request, timeout=2)),
+        )
 
     async def verify(self, token: str) -> Identity:
         """Raises: Unauthenticated when anything at all is wrong with the token."""
@@ -126,12 +132,14 @@ class Verifier:
                 options={"require": ["exp", "iat", "iss", "aud", "sub", "sid", "jti"]},
             )
             roles = tuple(str(role) for role in claims.get("roles", ()))
+            roles_version = int(claims.get("rv", 0))
             if not 0 < claims["exp"] - claims["iat"] <= LONGEST_SECONDS or not claims["sub"] or not claims["sid"]:
                 raise token_invalid()
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError):
             raise token_invalid() from None
-        granted = frozenset().union(*(ROLES.get(role, frozenset()) for role in roles))
-        identity = Identity(str(claims["sub"]), str(claims["sid"]), roles, granted)
+        await self.roles.reach(roles, roles_version)
+        held = hold(str(claims["sub"]), roles, self.roles.grants)
+        identity = Identity(str(claims["sub"]), str(claims["sid"]), roles, held)
         self._verified[digest] = (identity, float(claims["exp"]))
         if len(self._verified) > self.REMEMBERED:
             self._verified.popitem(last=False)

@@ -339,7 +339,8 @@ async def serve(
 
     try:
         async with asyncio.TaskGroup() as group:
-            running = [group.create_task(watch()), *(group.create_task(task()) for task in tasks)]
+            running = [group.create_task(each()) for each in (watch, verifier.roles.follow)]
+            running += [group.create_task(task()) for task in tasks]
             group.create_task(drain(running))
     finally:
         await server.stop(0)

@@ -15,15 +15,18 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+import grpc
 import structlog
 from nats.aio.client import Client as NatsClient
 from pydantic import Field, SecretStr, field_validator
 
 from libs import config, db, errors, events, identity, outbox, rpc, telemetry
-from services.auth import keys, sessions, users
+from libs.roles import Roles
+from services.auth import keys, roles, sessions, users
 from services.auth.passwords import Passwords
+from services.auth.role_service import RoleService
 from services.auth.service import AuthService
-from thmnayah.auth.v1 import auth_pb2, auth_pb2_grpc
+from thmnayah.auth.v1 import auth_pb2, auth_pb2_grpc, roles_pb2, roles_pb2_grpc
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 FORGET_SECONDS = 3600
@@ -65,6 +68,16 @@ async def serve(settings: Settings) -> None:
         async with db.connection(pool) as conn:
             return await keys.key_set(conn)
 
+    async def own_roles(request: roles_pb2.GetRoleSnapshotRequest) -> roles_pb2.RoleSnapshot:
+        async with db.connection(pool) as conn:
+            return await roles.snapshot(conn, request.version)
+
+    known = Roles(own_roles)
+
+    def register(server: grpc.aio.Server) -> None:
+        auth_pb2_grpc.add_AuthServiceServicer_to_server(servicer, server)
+        roles_pb2_grpc.add_RoleServiceServicer_to_server(RoleService(pool, known), server)
+
     async def forget() -> None:
         while True:
             try:
@@ -76,8 +89,8 @@ async def serve(settings: Settings) -> None:
 
     await rpc.serve(
         settings,
-        verifier=identity.Verifier(own_keys),
-        register=lambda server: auth_pb2_grpc.add_AuthServiceServicer_to_server(servicer, server),
+        verifier=identity.Verifier(own_keys, known),
+        register=register,
         needs={"postgresql": lambda: db.ping(pool)},
         uses={"nats": lambda: events.ping(nats)},
         tasks=[
@@ -104,7 +117,7 @@ async def create_user(settings: Settings, request: auth_pb2.CreateUserRequest, *
             if first_admin and await users.any_admin(conn):
                 return "exists"
             rpc.validate(request)
-            users.check_roles(request)
+            request.roles[:] = await roles.assignable(conn, request.roles, by=None)
             password_hash = await Passwords().hash(request.password)
             user = await users.create(conn, request, password_hash=password_hash)
             await outbox.add(conn, auth_pb2.UserCreated(user=user), about=user.id)
@@ -131,7 +144,7 @@ def main() -> None:
             email=settings.admin_email,
             password=settings.admin_password.get_secret_value(),
             display_name="Administrator",
-            roles=["admin"],
+            roles=["administrator"],
         )
         _create(settings, admin, first_admin=True)
     elif commands[:1] == ["create-user"] and len(commands) > 2:

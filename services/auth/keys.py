@@ -32,8 +32,12 @@ class Signer:
     kid: str
     private_key: ec.EllipticCurvePrivateKey = field(repr=False)
 
-    def sign(self, user: User, session_id: str, *, life_seconds: int) -> str:
-        """An RFC 9068 access token."""
+    def sign(self, user: User, session_id: str, *, life_seconds: int, roles_version: int = 0) -> str:
+        """An RFC 9068 access token.
+
+        Args:
+            roles_version: of all roles: whoever decides by older ones asks for them again; 0 when it does not matter.
+        """
         now = int(time.time())
         claims = {
             "iss": ISSUER,
@@ -45,6 +49,7 @@ class Signer:
             "iat": now,
             "exp": now + life_seconds,
             "roles": list(user.roles),
+            "rv": roles_version,
         }
         return jwt.encode(claims, self.private_key, ALGORITHM, headers={"typ": TOKEN_TYPE, "kid": self.kid})
 

@@ -9,7 +9,7 @@ from libs.db import Pool, connection, transaction
 from libs.errors import Unauthenticated
 from libs.identity import caller
 from libs.rpc import Context
-from services.auth import keys, sessions, users
+from services.auth import keys, roles, sessions, users
 from services.auth.passwords import Passwords
 from thmnayah.auth.v1 import auth_pb2, auth_pb2_grpc
 
@@ -47,7 +47,8 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
             if rehashed is not None:
                 await users.set_password_hash(conn, user.id, rehashed)
             session_id, refresh_token = await sessions.start(conn, user.id, life=self.refresh_life)
-        return self._tokens(user, session_id, refresh_token)
+            version = await roles.version_for(conn, user.roles)
+        return self._tokens(user, session_id, refresh_token, version)
 
     async def RefreshTokens(self, request: auth_pb2.RefreshTokensRequest, context: Context) -> auth_pb2.Tokens:
         async with transaction(self.db) as conn:
@@ -55,9 +56,10 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
             if rotated is not None:
                 session_id, user_id, refresh_token = rotated
                 user = await users.get(conn, user_id)
+                version = await roles.version_for(conn, user.roles)
         if rotated is None:
             raise sessions.invalid()
-        return self._tokens(user, session_id, refresh_token)
+        return self._tokens(user, session_id, refresh_token, version)
 
     async def Logout(self, request: auth_pb2.LogoutRequest, context: Context) -> Empty:
         async with transaction(self.db) as conn:
@@ -69,7 +71,8 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
             return await users.get(conn, caller.get().user_id)
 
     async def CreateUser(self, request: auth_pb2.CreateUserRequest, context: Context) -> auth_pb2.User:
-        users.check_roles(request)
+        async with connection(self.db) as conn:
+            request.roles[:] = await roles.assignable(conn, request.roles, by=caller.get())
         password_hash = await self.passwords.hash(request.password)
         async with transaction(self.db) as conn:
             user = await users.create(conn, request, password_hash=password_hash)
@@ -80,10 +83,10 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
         async with connection(self.db) as conn:
             return await keys.key_set(conn)
 
-    def _tokens(self, user: auth_pb2.User, session_id: str, refresh_token: str) -> auth_pb2.Tokens:
+    def _tokens(self, user: auth_pb2.User, session_id: str, refresh_token: str, roles_version: int) -> auth_pb2.Tokens:
         seconds = int(self.access_life.total_seconds())
         return auth_pb2.Tokens(
-            access_token=self.signer.sign(user, session_id, life_seconds=seconds),
+            access_token=self.signer.sign(user, session_id, life_seconds=seconds, roles_version=roles_version),
             refresh_token=refresh_token,
             expires_in=seconds,
             token_type="Bearer",  # noqa: S106 — the scheme of RFC 6750, no secret

@@ -14,6 +14,7 @@ Json = dict[str, Any]
 ISTIO = Path(__file__).parents[2] / "deploy" / "istio"
 HEALTH = "/grpc.health.v1.Health/Check"
 KEYS = "/thmnayah.auth.v1.AuthService/GetJwks"
+ROLES = "/thmnayah.auth.v1.RoleService/GetRoleSnapshot"
 
 DOCUMENTS: list[Json] = [
     document
@@ -57,7 +58,7 @@ def test_nothing_is_allowed_but_what_is_listed() -> None:
 
 
 def test_the_listed_calls_are_those_of_the_contracts() -> None:
-    """Every pair of a caller and a method: the edge reaches what is public, others only the keys."""
+    """Every pair of a caller and a method: the edge reaches what is public, others only keys and roles."""
     allowed: dict[tuple[str, str], list[str]] = defaultdict(list)
     for policy in of_kind("AuthorizationPolicy").values():
         if policy and app(policy) != "gateway":
@@ -74,7 +75,7 @@ def test_the_listed_calls_are_those_of_the_contracts() -> None:
     for (_, service), paths in expected.items():
         assert service in {"auth", "content", "search"}
         paths.append(HEALTH)
-    expected["content", "auth"] = expected["search", "auth"] = [KEYS]
+    expected["content", "auth"] = expected["search", "auth"] = [KEYS, ROLES]
     assert {pair: sorted(paths) for pair, paths in allowed.items()} == {
         pair: sorted(paths) for pair, paths in expected.items()
     }
