@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn, ParamSpec
 
 import typer
 
-from thmnayah.cli import contents, doctor, search, session, transfer, users
+from thmnayah.cli import contents, doctor, roles, search, session, transfer, users
 from thmnayah.cli.terminal import CommandError, describe, print_error
 from thmnayah.client import ApiError
 
@@ -53,6 +53,14 @@ def build() -> typer.Typer:
     user = typer.Typer(help="Accounts of people.", no_args_is_help=True)
     user.command("create")(_blocking(users.create))
     app.add_typer(user, name="user")
+
+    role = typer.Typer(help="Roles and what they grant.", no_args_is_help=True)
+    role.command("list")(_blocking(roles.list_))
+    role.command("show")(_blocking(roles.show))
+    role.command("create")(_blocking(roles.create))
+    role.command("update")(_blocking(roles.update))
+    role.command("delete")(_blocking(roles.delete))
+    app.add_typer(role, name="role")
     return app
 
 
