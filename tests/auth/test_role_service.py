@@ -29,17 +29,21 @@ class Roles:
 
     async def create(self, *grants: Grant, id: str = "", **fields: Any) -> Role:
         role = Role(id=id or f"role-{secrets.token_hex(6)}", grants=grants, **fields)
-        return await self.stub.CreateRole(roles_pb2.CreateRoleRequest(role=role), **self.call)
+        made: Role = await self.stub.CreateRole(roles_pb2.CreateRoleRequest(role=role), **self.call)
+        return made
 
     async def update(self, role_id: str, *paths: str, **fields: Any) -> Role:
         request = roles_pb2.UpdateRoleRequest(role=Role(id=role_id, **fields), update_mask=FieldMask(paths=paths))
-        return await self.stub.UpdateRole(request, **self.call)
+        role: Role = await self.stub.UpdateRole(request, **self.call)
+        return role
 
     async def delete(self, role_id: str, **how: Any) -> Role:
-        return await self.stub.DeleteRole(roles_pb2.DeleteRoleRequest(id=role_id, **how), **self.call)
+        role: Role = await self.stub.DeleteRole(roles_pb2.DeleteRoleRequest(id=role_id, **how), **self.call)
+        return role
 
     async def get(self, role_id: str) -> Role:
-        return await self.stub.GetRole(roles_pb2.GetRoleRequest(id=role_id), **self.call)
+        role: Role = await self.stub.GetRole(roles_pb2.GetRoleRequest(id=role_id), **self.call)
+        return role
 
     async def test(self, *permissions: str, **question: Any) -> list[Any]:
         request = roles_pb2.TestPermissionsRequest(permissions=permissions, **question)
@@ -117,7 +121,7 @@ async def test_roles_are_listed_page_by_page(roles: Roles) -> None:
 async def test_a_grant_that_means_nothing_is_refused(roles: Roles, grant: Grant, wrong: str) -> None:
     told = await refused(roles.create(grant))
 
-    assert (told.code, told.violations.keys()) == (INVALID, {f"role.grants[0].{wrong}"})
+    assert (told.code, [*told.violations]) == (INVALID, [f"role.grants[0].{wrong}"])
 
 
 async def test_nobody_grants_more_than_they_hold(

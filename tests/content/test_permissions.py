@@ -200,7 +200,7 @@ def expected(world: World, user_id: str, grants: list[dict[str, Any]], item: Con
             del texts[locale]
     for name in ("category", "tags", "external_id"):
         if not may_read(held, name, ""):
-            shown.ClearField(name)
+            shown.ClearField(name)  # type: ignore[arg-type]  # one of its names
     _leave_fields(shown, held)
     for locale in [each for each in shown.locales if not may_read(held, "", locale=each)]:
         del shown.locales[locale]
@@ -294,11 +294,11 @@ async def test_every_way_of_reading_tells_what_the_decision_lets_it_and_all_of_t
             else:
                 assert (await refused(asked)).code == (NOT_FOUND if grants else DENIED)
         (comment_id,) = [each for each, about in world.comments.items() if about == content_id]
-        asked = comments.GetComment(GetCommentRequest(content_id=content_id, id=comment_id), **call)
+        comment = comments.GetComment(GetCommentRequest(content_id=content_id, id=comment_id), **call)
         if wanted is not None and min(item.body) in wanted.body:
-            assert (await asked).content_id == content_id
+            assert (await comment).content_id == content_id
         else:
-            assert (await refused(asked)).code == (NOT_FOUND if grants else DENIED)
+            assert (await refused(comment)).code == (NOT_FOUND if grants else DENIED)
 
 
 async def _person(world: World, someone: Someone) -> Content:
