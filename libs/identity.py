@@ -14,9 +14,12 @@ import jwt
 import structlog
 
 from libs.errors import Forbidden, Unauthenticated, Unavailable
+from libs.permissions import NOTHING, Held, Scope, hold
 from libs.revocations import Revocations
+from libs.roles import Roles
 from thmnayah.auth.v1.auth_pb2 import GetJwksRequest, JsonWebKeySet
 from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceStub
+from thmnayah.auth.v1.roles_pb2_grpc import RoleServiceStub
 
 AUDIENCE = "thmnayah"
 ISSUER = "https://auth.thmnayah"
@@ -25,17 +28,6 @@ TOKEN_TYPE = "at+jwt"  # noqa: S105 — no secret; RFC 9068: keeps an ID token f
 CLOCK_SKEW_SECONDS = 5
 LONGEST_SECONDS = 86_400  # no token of ours lives longer than a day
 LONGEST_CHARACTERS = 4096  # as the contract says of Tokens.access_token
-
-_EDIT = ("create", "update", "review", "publish", "delete", "comment", "read_drafts", "edit_categories", "edit_tags")
-_WRITE = frozenset(f"content.{verb}" for verb in _EDIT) | {"content_types.read"}
-_DEFINE = frozenset({"content_types.create", "content_types.update", "content_types.delete", "content.edit_locales"})
-
-# What each built-in role grants. A permission names what it allows: service, then verb.
-ROLES: dict[str, frozenset[str]] = {
-    "admin": _WRITE | _DEFINE | {"users.create", "content.moderate_comments", "sessions.manage", "signing_keys.manage"},
-    "editor": _WRITE,
-    "reader": frozenset(),
-}
 
 _log = structlog.get_logger(__name__)
 
@@ -47,29 +39,37 @@ class Identity:
     user_id: str = ""
     session_id: str = ""
     roles: tuple[str, ...] = ()
-    permissions: frozenset[str] = field(default=frozenset(), repr=False)
+    permissions: Held = field(default_factory=dict, repr=False)
     epoch: int = 0
     """Grows with each change of the user that makes older tokens untrue."""
 
     def may(self, permission: str) -> bool:
-        """Whether any of the caller's roles grants the permission."""
+        """Whether any of the caller's roles grants the permission, on some items at least."""
         return permission in self.permissions
+
+    def scope(self, permission: str) -> Scope | None:
+        """What limits the permission; None when nothing does."""
+        return self.permissions.get(permission, NOTHING)
 
     def require(self, permission: str) -> None:
         """Raises: Unauthenticated for an anonymous caller, Forbidden for one without the permission."""
         if not self.user_id:
             raise token_missing()
         if not self.may(permission):
-            raise Forbidden(
-                "PERMISSION_DENIED",
-                f"this needs the permission {permission}",
-                f"يتطلب هذا الإجراء الصلاحية {permission}",
-                metadata={"permission": permission},
-            )
+            raise denied(permission)
 
 
 ANONYMOUS = Identity()
 caller: ContextVar[Identity] = ContextVar("caller", default=ANONYMOUS)
+
+
+def denied(permission: str) -> Forbidden:
+    return Forbidden(
+        "PERMISSION_DENIED",
+        f"this needs the permission {permission}",
+        f"يتطلب هذا الإجراء الصلاحية {permission}",
+        metadata={"permission": permission},
+    )
 
 
 def token_missing() -> Unauthenticated:
@@ -93,24 +93,31 @@ class Verifier:
     REFRESH_SECONDS = 60
 
     def __init__(
-        self, fetch_keys: Callable[[], Awaitable[JsonWebKeySet]], revocations: Revocations | None = None
+        self, fetch_keys: Callable[[], Awaitable[JsonWebKeySet]], roles: Roles, revocations: Revocations | None = None
     ) -> None:
         """Args:
-        revocations: kept up by whoever serves; without it no token is refused before its end.
+        roles, revocations: kept up by whoever serves; without the second no token is refused before its end.
         """
         self._fetch_keys = fetch_keys
+        self.roles = roles
         self.revocations = revocations
         self._keys: dict[str, jwt.PyJWK] = {}
         self._refreshed = -self.REFRESH_SECONDS - 1.0
         self._tried = -2.0
         self._lock = asyncio.Lock()
         self._verified: OrderedDict[bytes, tuple[Identity, float]] = OrderedDict()
+        # What a role granted before it changed must not live on in who was verified with it.
+        roles.forget = self._verified.clear
 
     @classmethod
     def asking(cls, auth: grpc.aio.Channel, revocations: Revocations | None = None) -> Self:
-        """A verifier that asks the auth service for its keys."""
-        stub = AuthServiceStub(auth)
-        return cls(lambda: stub.GetJwks(GetJwksRequest(), timeout=2), revocations)
+        """A verifier that asks the auth service for its keys and roles."""
+        stub, roles = AuthServiceStub(auth), RoleServiceStub(auth)
+        return cls(
+            lambda: stub.GetJwks(GetJwksRequest(), timeout=2),
+            Roles(lambda request: roles.GetRoleSnapshot(request, timeout=2)),
+            revocations,
+        )
 
     async def verify(self, token: str) -> Identity:
         """Raises: Unauthenticated when anything at all is wrong with the token."""
@@ -147,13 +154,14 @@ class Verifier:
                 options={"require": ["exp", "iat", "iss", "aud", "sub", "sid", "jti"]},
             )
             roles = tuple(str(role) for role in claims.get("roles", ()))
-            epoch = int(claims.get("epoch", 0))
+            roles_version, epoch = int(claims.get("rv", 0)), int(claims.get("epoch", 0))
             if not 0 < claims["exp"] - claims["iat"] <= LONGEST_SECONDS or not claims["sub"] or not claims["sid"]:
                 raise token_invalid()
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError):
             raise token_invalid() from None
-        granted = frozenset().union(*(ROLES.get(role, frozenset()) for role in roles))
-        identity = Identity(str(claims["sub"]), str(claims["sid"]), roles, granted, epoch)
+        await self.roles.reach(roles, roles_version)
+        held = hold(str(claims["sub"]), roles, self.roles.grants)
+        identity = Identity(str(claims["sub"]), str(claims["sid"]), roles, held, epoch)
         self._verified[digest] = (identity, float(claims["exp"]))
         if len(self._verified) > self.REMEMBERED:
             self._verified.popitem(last=False)

@@ -345,9 +345,10 @@ async def serve(
 
     try:
         async with asyncio.TaskGroup() as group:
+            kept_up = [watch, verifier.roles.follow]
             if verifier.revocations is not None:
-                tasks = [*tasks, verifier.revocations.poll]
-            running = [group.create_task(watch()), *(group.create_task(task()) for task in tasks)]
+                kept_up.append(verifier.revocations.poll)
+            running = [group.create_task(task()) for task in (*kept_up, *tasks)]
             group.create_task(drain(running))
     finally:
         await server.stop(0)

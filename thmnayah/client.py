@@ -22,9 +22,10 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, LocalizedMessage
 from google.rpc.status_pb2 import Status
 
 from thmnayah.api.v1 import annotations_pb2
-from thmnayah.auth.v1 import auth_pb2, sessions_pb2, signing_keys_pb2
+from thmnayah.auth.v1 import auth_pb2, roles_pb2, sessions_pb2, signing_keys_pb2
 from thmnayah.auth.v1.auth_pb2 import LoginRequest, RefreshTokensRequest, Tokens
 from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceStub
+from thmnayah.auth.v1.roles_pb2_grpc import RoleServiceStub
 from thmnayah.auth.v1.sessions_pb2_grpc import SessionServiceStub
 from thmnayah.auth.v1.signing_keys_pb2_grpc import SigningKeyServiceStub
 from thmnayah.content.v1 import (
@@ -73,6 +74,7 @@ _SERVICES: tuple[ServiceDescriptor, ...] = tuple(
         auth_pb2,
         sessions_pb2,
         signing_keys_pb2,
+        roles_pb2,
         content_pb2,
         blocks_pb2,
         comments_pb2,
@@ -238,6 +240,7 @@ class Mesh:
         self.auth = AuthServiceStub(self._channel)
         self.sessions = SessionServiceStub(self._channel)
         self.signing_keys = SigningKeyServiceStub(self._channel)
+        self.roles = RoleServiceStub(self._channel)
         self.content = ContentServiceStub(self._channel)
         self.taxonomy = TaxonomyServiceStub(self._channel)
         self.comments = CommentServiceStub(self._channel)

@@ -24,12 +24,22 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from libs import config, db, errors, events, identity, outbox, rpc, telemetry
 from libs.revocations import Revocations
-from services.auth import keys, revocations, sessions, users
+from libs.roles import Roles
+from services.auth import keys, revocations, roles, sessions, users
 from services.auth.passwords import Passwords
+from services.auth.role_service import RoleService
 from services.auth.service import AuthService
 from services.auth.session_service import SessionService
 from services.auth.signing_key_service import SigningKeyService
-from thmnayah.auth.v1 import auth_pb2, auth_pb2_grpc, sessions_pb2, sessions_pb2_grpc, signing_keys_pb2_grpc
+from thmnayah.auth.v1 import (
+    auth_pb2,
+    auth_pb2_grpc,
+    roles_pb2,
+    roles_pb2_grpc,
+    sessions_pb2,
+    sessions_pb2_grpc,
+    signing_keys_pb2_grpc,
+)
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 FORGET_SECONDS = 3600
@@ -73,11 +83,6 @@ async def serve(settings: Settings) -> None:
         secret_key=base64.b64decode(settings.secret_key.get_secret_value()),
     )
 
-    def register(server: grpc.aio.Server) -> None:
-        auth_pb2_grpc.add_AuthServiceServicer_to_server(AuthService(pool, ring, Passwords(), terms), server)
-        sessions_pb2_grpc.add_SessionServiceServicer_to_server(SessionService(pool), server)
-        signing_keys_pb2_grpc.add_SigningKeyServiceServicer_to_server(SigningKeyService(ring), server)
-
     async def own_revocations(request: sessions_pb2.ListRevocationsRequest) -> sessions_pb2.ListRevocationsResponse:
         async with db.connection(pool) as conn:
             return await revocations.list_since(conn, request)
@@ -87,6 +92,18 @@ async def serve(settings: Settings) -> None:
     async def own_keys() -> auth_pb2.JsonWebKeySet:
         async with db.connection(pool) as conn:
             return await keys.key_set(conn)
+
+    async def own_roles(request: roles_pb2.GetRoleSnapshotRequest) -> roles_pb2.RoleSnapshot:
+        async with db.connection(pool) as conn:
+            return await roles.snapshot(conn, request.version)
+
+    known = Roles(own_roles)
+
+    def register(server: grpc.aio.Server) -> None:
+        auth_pb2_grpc.add_AuthServiceServicer_to_server(AuthService(pool, ring, Passwords(), terms), server)
+        sessions_pb2_grpc.add_SessionServiceServicer_to_server(SessionService(pool), server)
+        signing_keys_pb2_grpc.add_SigningKeyServiceServicer_to_server(SigningKeyService(ring), server)
+        roles_pb2_grpc.add_RoleServiceServicer_to_server(RoleService(pool, known), server)
 
     async def forget() -> None:
         while True:
@@ -100,7 +117,7 @@ async def serve(settings: Settings) -> None:
 
     await rpc.serve(
         settings,
-        verifier=identity.Verifier(own_keys, revoked),
+        verifier=identity.Verifier(own_keys, known, revoked),
         register=register,
         needs={"postgresql": lambda: db.ping(pool)},
         uses={"nats": lambda: events.ping(nats)},
@@ -158,7 +175,7 @@ async def create_user(settings: Settings, request: auth_pb2.CreateUserRequest, *
             if first_admin and await users.any_admin(conn):
                 return "exists"
             rpc.validate(request)
-            users.check_roles(request)
+            request.roles[:] = await roles.assignable(conn, request.roles, by=None)
             password_hash = await Passwords().hash(request.password)
             user = await users.create(conn, request, password_hash=password_hash)
             await outbox.add(conn, auth_pb2.UserCreated(user=user), about=user.id)
@@ -185,7 +202,7 @@ def main() -> None:
             email=settings.admin_email,
             password=settings.admin_password.get_secret_value(),
             display_name="Administrator",
-            roles=["admin"],
+            roles=["administrator"],
         )
         _create(settings, admin, first_admin=True)
     elif commands[:1] == ["create-user"] and len(commands) > 2:

@@ -45,8 +45,12 @@ class Signer:
     use_time: datetime
     """When it is used first."""
 
-    def sign(self, user: User, session_id: str, *, epoch: int, life_seconds: int) -> str:
-        """An RFC 9068 access token."""
+    def sign(self, user: User, session_id: str, *, epoch: int, roles_version: int, life_seconds: int) -> str:
+        """An RFC 9068 access token.
+
+        Args:
+            roles_version: of all roles: whoever decides by older ones asks for them again; 0 when it does not matter.
+        """
         now = int(time.time())
         claims = {
             "iss": ISSUER,
@@ -59,6 +63,7 @@ class Signer:
             "exp": now + life_seconds,
             "roles": list(user.roles),
             "epoch": epoch,
+            "rv": roles_version,
         }
         return jwt.encode(claims, self.private_key, ALGORITHM, headers={"typ": TOKEN_TYPE, "kid": self.kid})
 

@@ -7,7 +7,7 @@ from libs.db import Connection, Pool, connection, transaction
 from libs.errors import InvalidArgument, Unauthenticated
 from libs.identity import caller
 from libs.rpc import Context
-from services.auth import browsers, keys, sessions, users
+from services.auth import browsers, keys, roles, sessions, users
 from services.auth.passwords import Passwords
 from thmnayah.auth.v1 import auth_pb2, auth_pb2_grpc
 
@@ -50,7 +50,8 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
             if issued is None:
                 raise _credentials_invalid()
             user = await users.get(conn, user.id)  # not older than the epoch in its token
-        return await self._tokens(user, issued, context, browser=request.browser)
+            version = await roles.version_for(conn, user.roles)
+        return await self._tokens(user, issued, context, roles_version=version, browser=request.browser)
 
     async def RefreshTokens(self, request: auth_pb2.RefreshTokensRequest, context: Context) -> auth_pb2.Tokens:
         async with transaction(self.db) as conn:
@@ -58,9 +59,10 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
             issued = await sessions.rotate(conn, refresh_token, self.terms)
             if issued is not None:
                 user = await users.get(conn, issued.user_id)
+                version = await roles.version_for(conn, user.roles)
         if issued is None:
             raise sessions.invalid()
-        return await self._tokens(user, issued, context, browser=not request.refresh_token)
+        return await self._tokens(user, issued, context, roles_version=version, browser=not request.refresh_token)
 
     async def Logout(self, request: auth_pb2.LogoutRequest, context: Context) -> Empty:
         async with transaction(self.db) as conn:
@@ -76,7 +78,8 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
             return await users.get(conn, caller.get().user_id)
 
     async def CreateUser(self, request: auth_pb2.CreateUserRequest, context: Context) -> auth_pb2.User:
-        users.check_roles(request)
+        async with connection(self.db) as conn:
+            request.roles[:] = await roles.assignable(conn, request.roles, by=caller.get())
         password_hash = await self.passwords.hash(request.password)
         async with transaction(self.db) as conn:
             user = await users.create(conn, request, password_hash=password_hash)
@@ -99,11 +102,13 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
         return refresh_token
 
     async def _tokens(
-        self, user: auth_pb2.User, issued: sessions.Issued, context: Context, *, browser: bool
+        self, user: auth_pb2.User, issued: sessions.Issued, context: Context, *, roles_version: int, browser: bool
     ) -> auth_pb2.Tokens:
         seconds = int(self.terms.access.total_seconds())
         tokens = auth_pb2.Tokens(
-            access_token=self.ring.signer.sign(user, issued.session_id, epoch=issued.epoch, life_seconds=seconds),
+            access_token=self.ring.signer.sign(
+                user, issued.session_id, epoch=issued.epoch, roles_version=roles_version, life_seconds=seconds
+            ),
             expires_in=seconds,
             token_type="Bearer",  # noqa: S106 — the scheme of RFC 6750, no secret
         )

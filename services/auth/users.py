@@ -8,8 +8,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs import text
 from libs.db import Connection, Record
-from libs.errors import AlreadyExists, InvalidArgument
-from libs.identity import ROLES, token_invalid
+from libs.errors import AlreadyExists
+from libs.identity import token_invalid
 from thmnayah.auth.v1.auth_pb2 import CreateUserRequest, User
 
 _COLUMNS = "id, email, display_name, roles, create_time"
@@ -41,17 +41,6 @@ async def create(conn: Connection, request: CreateUserRequest, *, password_hash:
     return _user(row)
 
 
-def check_roles(request: CreateUserRequest) -> None:
-    """Raises: InvalidArgument for a role that does not exist."""
-    unknown = {
-        f"roles[{index}]": f"is not a role; the roles are {', '.join(sorted(ROLES))}"
-        for index, role in enumerate(request.roles)
-        if role not in ROLES
-    }
-    if unknown:
-        raise InvalidArgument(unknown)
-
-
 async def get(conn: Connection, user_id: str) -> User:
     """The account of a signed-in caller. Raises: Unauthenticated when it is gone."""
     row = await conn.fetchrow(f"SELECT {_COLUMNS} FROM users WHERE id = $1", user_id)
@@ -73,7 +62,7 @@ async def set_password_hash(conn: Connection, user_id: str, password_hash: str) 
 
 async def any_admin(conn: Connection) -> bool:
     """Whether anyone can administer this installation."""
-    return bool(await conn.fetchval("SELECT EXISTS (SELECT FROM users WHERE 'admin' = ANY(roles))"))
+    return bool(await conn.fetchval("SELECT EXISTS (SELECT FROM users WHERE 'administrator' = ANY(roles))"))
 
 
 def _key(email: str) -> str:

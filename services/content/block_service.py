@@ -5,6 +5,7 @@ from functools import partial
 from libs import rpc
 from libs.db import Pool
 from libs.identity import caller
+from libs.permissions import UPDATE
 from libs.rpc import Context
 from services.content import block_edits, etags
 from services.content.service import change
@@ -31,4 +32,6 @@ class BlockService(blocks_pb2_grpc.BlockServiceServicer):
             note=request.note,
             autosave=request.autosave,
         )
-        return await etags.tagged(await change(self.db, request.id, None, step), context)
+        path = ".".join(filter(None, ("fields", request.field, request.locale)))
+        changed = await change(self.db, request.id, None, step, UPDATE, writes=(Content(), [path]))
+        return await etags.tagged(changed, context)

@@ -4,12 +4,14 @@ import re
 import uuid
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import uuid_utils
 
 from libs import filters, paging, text
 from libs.db import Connection, Record, fetch_one
 from libs.errors import Forbidden, InvalidArgument, NotFound
+from libs.permissions import Scope
 from services.content import contents, etags, places
 from services.content.places import Place
 from services.content.stages import Row
@@ -19,7 +21,8 @@ MOST_MENTIONS = 50
 _MENTION = re.compile(r"@\{([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\}", re.IGNORECASE)
 
 # What a thread is about, as paths name it today; the field of a type that is gone by its id.
-_PATH = "coalesce('fields.' || (defined ->> 'name'), thread.field) || coalesce('.' || nullif(thread.locale, ''), '')"
+_FIELD = "coalesce('fields.' || (defined ->> 'name'), thread.field)"
+_PATH = f"{_FIELD} || coalesce('.' || nullif(thread.locale, ''), '')"
 # A comment on no locale of a localized text is about any of them.
 _BLOCK_GONE = """
     NOT coalesce(jsonb_path_exists(
@@ -62,26 +65,40 @@ _FIELDS = {
 }
 
 
-async def get(conn: Connection, content_id: str, comment_id: str, *, lock: bool = False) -> Comment:
+# What conditions on drafts are about: the place that a thread is about.
+_COLUMNS = replace(contents.COLUMNS, field=_FIELD, locale="thread.locale")
+
+
+async def get(
+    conn: Connection, content_id: str, comment_id: str, *, lock: bool = False, scope: Scope | None = None
+) -> Comment:
     """One comment of an item.
 
     Args:
+        scope: one about what it holds for; about anything, without one.
         lock: for a change of it or of its thread; nobody else changes either before the transaction ends.
     """
     if lock:
         await conn.execute(
             "SELECT FROM comments WHERE id = (SELECT thread_id FROM comments WHERE id = $1) FOR UPDATE", comment_id
         )
-    row = await conn.fetchrow(f"{_SELECT} WHERE comments.id = $2 AND comments.content_id = $1", content_id, comment_id)
+    parameters: list[object] = [content_id, comment_id]
+    row = await conn.fetchrow(
+        f"{_SELECT} WHERE comments.id = $2 AND comments.content_id = $1 {_within(scope, parameters)}", *parameters
+    )
     if row is None:
         raise _not_found(comment_id)
     return _comment(row)
 
 
 async def list_page(
-    conn: Connection, *, content_id: str, filter: str, page_size: int, page_token: str
+    conn: Connection, *, content_id: str, filter: str, page_size: int, page_token: str, scope: Scope | None = None
 ) -> ListCommentsResponse:
-    """A page of comments, of an item by thread or of all ("") from the newest on, and the token of the next one."""
+    """A page of comments, of an item by thread or of all ("") from the newest on, and the token of the next one.
+
+    Args:
+        scope: those about what it holds for; all, without one.
+    """
     question = ("comments", content_id, filter)
     parameters: list[object] = []
     conditions = [filters.compile_filter(filter, _FIELDS, parameters)]
@@ -98,9 +115,11 @@ async def list_page(
         )
     size = paging.size(page_size)
     parameters.append(size + 1)
+    limit = len(parameters)
     order = "comments.thread_id, comments.id" if content_id else "comments.id DESC"
     rows = await conn.fetch(
-        f"{_SELECT} WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT ${len(parameters)}", *parameters
+        f"{_SELECT} WHERE {' AND '.join(conditions)} {_within(scope, parameters)} ORDER BY {order} LIMIT ${limit}",
+        *parameters,
     )
     if not rows and content_id and not page_token:
         await contents.read(conn, content_id)
@@ -110,6 +129,10 @@ async def list_page(
         keys = [last["thread_id" if content_id else "id"], last["id"]]
         response.next_page_token = paging.token(list(map(str, keys)), question)
     return response
+
+
+def _within(scope: Scope | None, parameters: list[object]) -> str:
+    return "" if scope is None else f"AND {scope.compile(_COLUMNS, parameters)}"
 
 
 async def create(conn: Connection, comment: Comment, *, author: str) -> Comment:

@@ -3,6 +3,7 @@
 import uuid
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -14,6 +15,7 @@ from google.protobuf.message import Message
 from libs import filters, outbox, paging, text
 from libs.db import Connection
 from libs.errors import AlreadyExists, InvalidArgument, NotFound
+from libs.permissions import Columns, Scope
 from services.content import (
     categories,
     etags,
@@ -258,10 +260,13 @@ _FIND_PUBLISHED = """
 """
 
 
-async def find_all(conn: Connection, ids: Collection[str], chain: Sequence[str], *, drafts: bool) -> list[Content]:
-    """Those that there are of some items, their fields as they are stored; `drafts` and `chain` as for `list_page`."""
+async def find_all(
+    conn: Connection, ids: Collection[str], chain: Sequence[str], *, drafts: bool, scope: Scope | None = None
+) -> list[Content]:
+    """Those that there are of some items, their fields as they are stored; for the rest see `list_page`."""
     if not ids:
         return []
+    parameters: list[object] = [list(ids), list(chain)]
     columns, table, there, locales = (
         (_COLUMNS, "contents", "delete_time IS NULL", "title ?|")
         if drafts
@@ -269,9 +274,8 @@ async def find_all(conn: Connection, ids: Collection[str], chain: Sequence[str],
     )
     rows = await conn.fetch(
         f"SELECT {columns} FROM {table} WHERE id = ANY($1) AND {there}"
-        f" AND ($2::text[] = '{{}}' OR {locales} $2::text[]) ORDER BY id",
-        list(ids),
-        list(chain),
+        f" AND ($2::text[] = '{{}}' OR {locales} $2::text[]) {_within(scope, chain, parameters)} ORDER BY id",
+        *parameters,
     )
     return [_stored(dict(row)) if drafts else Content.FromString(row["content"]) for row in rows]
 
@@ -286,17 +290,20 @@ async def list_page(
     order_by: str,
     page_size: int,
     page_token: str,
+    scope: Scope | None = None,
 ) -> ListContentsResponse:
     """A page of items, their fields as they are stored (see `fields.show`), and the token of the next one.
 
     Args:
+        scope: of drafts, those that it holds for; all, without one.
         deleted: those in the trash; drafts alone can be.
         chain: the items are in one of these locales, unless there are none.
     """
     column, descending = _order(order_by)
     question = ("contents", drafts, deleted, filter, tuple(chain), column, descending)
     parameters: list[object] = []
-    conditions = [filters.compile_filter(filter, _DRAFT_FIELDS if drafts else _FIELDS, parameters)]
+    known = _known(scope) if drafts else _FIELDS
+    conditions = [filters.compile_filter(filter, known, parameters)]
     if drafts:
         conditions.append("expire_time > now()" if deleted else "delete_time IS NULL")
     if chain:
@@ -311,14 +318,15 @@ async def list_page(
         conditions.append("publish_time IS NOT NULL")
     size = paging.size(page_size)
     parameters.append(size + 1)
+    limit = len(parameters)
     direction = "DESC" if descending else "ASC"
     rows = await conn.fetch(
         f"""
         SELECT {_COLUMNS if drafts else "id, content, " + column}
         FROM {"contents" if drafts else "publications"}
-        WHERE {" AND ".join(conditions)}
+        WHERE {" AND ".join(conditions)} {_within(scope, chain, parameters)}
         ORDER BY {column} {direction}, id {direction}
-        LIMIT ${len(parameters)}
+        LIMIT ${limit}
         """,
         *parameters,
     )
@@ -332,6 +340,46 @@ async def list_page(
         last = rows[size - 1]
         response.next_page_token = paging.token([last[column].isoformat(), str(last["id"])], question)
     return response
+
+
+# What conditions on drafts are about.
+COLUMNS = Columns(
+    type="contents.type",
+    category="contents.category",
+    created_by="contents.created_by",
+    state=stages.STATE.format(table="contents"),
+    has_locale="(contents.title ?| {0} OR contents.published ?| {0})",
+)
+
+
+def _within(scope: Scope | None, chain: Sequence[str], parameters: list[object]) -> str:
+    """The condition, after others, that drafts in one of these locales are in a scope."""
+    columns = replace(COLUMNS, has_locale="contents.title ?| {}") if chain else COLUMNS
+    return "" if scope is None else f"AND {scope.compile(columns, parameters, among=chain)}"
+
+
+def _known(scope: Scope | None) -> Mapping[str, filters.Field]:
+    """What a filter of drafts may ask for: nothing that may not be read of some of them."""
+    if scope is None or not any(grant.fields or grant.locales for grant in scope.grants):
+        return _DRAFT_FIELDS
+    shown = {
+        name
+        for name, needed in _NEEDED.items()
+        if all(needed in grant.fields or not grant.fields for grant in scope.grants)
+    }
+    hidden = _NEEDED.keys() - shown | {"stale", "broken_references", "brokenReferences"}
+    return {name: each for name, each in _DRAFT_FIELDS.items() if name not in hidden}
+
+
+# What a caller must be able to read to ask for some fields.
+_NEEDED = {
+    "category": "category",
+    "category_path": "category",
+    "categoryPath": "category",
+    "tags": "tags",
+    "external_id": "external_id",
+    "externalId": "external_id",
+}
 
 
 def resolve(content: Content, chain: Sequence[str]) -> None:
@@ -455,7 +503,7 @@ async def _edited(
     """The values once those of the content are set at the paths."""
     after = {name: value.copy() if isinstance(value, dict | list) else value for name, value in before.items()}
     of_fields: list[str] = []
-    for path in _paths(content, paths):
+    for path in paths_to_set(content, paths):
         if path == "fields":  # as a whole: what is not given is cleared
             of_fields += dict.fromkeys([*(each.name for each in kind.fields), *content.fields])
         elif path.startswith("fields."):
@@ -805,8 +853,8 @@ def _check_not_archived(row: Row, touched: Iterable[str]) -> None:
         raise stages.archived(sorted(locales & archived))
 
 
-def _paths(content: Content, paths: Sequence[str]) -> Iterable[str]:
-    """The paths to set: those of the mask, or those that hold a value."""
+def paths_to_set(content: Content, paths: Sequence[str]) -> Iterable[str]:
+    """The paths that an update sets: those of the mask, or those that hold a value."""
     if "*" in paths:
         return (*LOCALISED, *UNLOCALISED, "fields")
     if paths:

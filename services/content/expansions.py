@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from libs.db import Connection
 from libs.errors import InvalidArgument
-from services.content import contents, fields, references, types
+from libs.permissions import Scope
+from services.content import access, contents, fields, references, types
 from thmnayah.content.v1.content_pb2 import Content, ListContentsResponse
 from thmnayah.content.v1.types_pb2 import ContentType
 
@@ -13,7 +14,13 @@ MAX_ITEMS = 500
 
 
 async def show(
-    conn: Connection, page: ListContentsResponse, expand: Sequence[str], chain: Sequence[str], *, drafts: bool
+    conn: Connection,
+    page: ListContentsResponse,
+    expand: Sequence[str],
+    chain: Sequence[str],
+    *,
+    drafts: bool,
+    scope: Scope | None = None,
 ) -> ListContentsResponse:
     """A page of items as they are stored once it is as callers see it, with what it refers to in some fields.
 
@@ -22,11 +29,12 @@ async def show(
     kinds: Mapping[str, ContentType] = {}
     if expand:
         kinds = await types.find_all(conn)
-        page.expanded.extend(await find(conn, page.contents, expand, kinds, chain, drafts=drafts))
+        page.expanded.extend(await find(conn, page.contents, expand, kinds, chain, drafts=drafts, scope=scope))
     elif held := {item.type for item in page.contents if item.fields}:
         kinds = await types.find_all(conn, held)
     for item in (*page.contents, *page.expanded):
         fields.show(item, kinds.get(item.type, ContentType()))
+        access.narrow_by(scope, item)
         if chain:
             contents.resolve(item, chain)
     return page
@@ -50,6 +58,7 @@ async def find(
     chain: Sequence[str],
     *,
     drafts: bool,
+    scope: Scope | None,
 ) -> list[Content]:
     """What items refer to in some fields, each once, fields as they are stored (see `fields.show`).
 
@@ -59,6 +68,7 @@ async def find(
         kinds: all types.
         chain: only what is in one of these locales, unless there are none.
         drafts: what editors see.
+        scope: of drafts, what the caller may read; all, without one.
 
     Raises:
         InvalidArgument: no type has such a field, or they are more than MAX_ITEMS.
@@ -69,14 +79,14 @@ async def find(
     reached = {path: list(items) for path in expand}  # where each path stands
     for depth in range(max(map(len, paths))):
         wanted = {
-            ".".join(path): _targets(reached[".".join(path)], path[depth], kinds, chain)
+            ".".join(path): _targets(reached[".".join(path)], path[depth], kinds, chain, scope)
             for path in paths
             if len(path) > depth
         }
         missing = set().union(*wanted.values()) - found.keys()
         if len(found) + len(missing) > MAX_ITEMS:
             raise InvalidArgument({"expand": f"finds more than {MAX_ITEMS} items; ask for fewer at a time"})
-        found |= {each.id: each for each in await contents.find_all(conn, missing, chain, drafts=drafts)}
+        found |= {each.id: each for each in await contents.find_all(conn, missing, chain, drafts=drafts, scope=scope)}
         reached = {path: [found[each] for each in ids if each in found] for path, ids in wanted.items()}
     return list(found.values())
 
@@ -93,7 +103,9 @@ def _check(expand: Sequence[str], kinds: Iterable[ContentType]) -> None:
         raise InvalidArgument(wrong)
 
 
-def _targets(items: Iterable[Content], name: str, kinds: Mapping[str, ContentType], chain: Sequence[str]) -> set[str]:
+def _targets(
+    items: Iterable[Content], name: str, kinds: Mapping[str, ContentType], chain: Sequence[str], scope: Scope | None
+) -> set[str]:
     """The ids that items refer to in the field of a name, as a reader in these locales sees it."""
     targets = set()
     for item in items:
@@ -101,6 +113,8 @@ def _targets(items: Iterable[Content], name: str, kinds: Mapping[str, ContentTyp
             continue
         seen = Content(title=item.title, fields=item.fields)
         fields.show(seen, kinds[item.type])
+        if scope is not None:
+            access.narrow(seen, scope.held(access.resource(item)))
         if chain:
             fields.resolve(seen, chain)
         if name in seen.fields:

@@ -2,9 +2,9 @@
 
 from libs.db import Pool, connection
 from libs.identity import caller
+from libs.permissions import READ_DRAFTS
 from libs.rpc import Context
-from services.content import referrers
-from services.content.service import READ_DRAFTS
+from services.content import access, referrers
 from thmnayah.content.v1 import references_pb2, references_pb2_grpc
 
 
@@ -18,10 +18,15 @@ class ReferenceService(references_pb2_grpc.ReferenceServiceServicer):
         self, request: references_pb2.ListReferencesRequest, context: Context
     ) -> references_pb2.ListReferencesResponse:
         async with connection(self.db) as conn:
+            scope = await access.scope(conn)
+            drafts = caller.get().may(READ_DRAFTS)
+            if scope is not None and drafts:
+                drafts = await access.visible(conn, request.id)
             return await referrers.list_page(
                 conn,
                 request.id,
-                drafts=caller.get().may(READ_DRAFTS),
+                drafts=drafts,
+                scope=scope,
                 page_size=request.page_size,
                 page_token=request.page_token,
             )

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from libs import paging
 from libs.db import Connection, Record
 from libs.errors import InvalidArgument
-from services.content import contents, references, types
+from libs.permissions import Columns, Scope
+from services.content import access, contents, references, stages, types
 from thmnayah.content.v1.content_pb2 import DRAFT, PUBLISHED, Content
 from thmnayah.content.v1.references_pb2 import ListReferencesResponse, Reference
 
@@ -15,7 +16,7 @@ from thmnayah.content.v1.references_pb2 import ListReferencesResponse, Reference
 _PAGE = """
     (SELECT r.from_id, r.path, r.locale, {published} AS published, of_item.type, {title}, {content}
      FROM {index} r JOIN {items} of_item ON of_item.id = r.from_id {there}
-     WHERE r.to_id = $1 AND (r.from_id, r.path, r.locale, {published}) > ($2, $3, $4, $5::boolean)
+     WHERE r.to_id = $1 {{within}} AND (r.from_id, r.path, r.locale, {published}) > ($2, $3, $4, $5::boolean)
      ORDER BY r.from_id, r.path, r.locale LIMIT $6)
 """
 _PUBLISHED = _PAGE.format(
@@ -25,7 +26,7 @@ _PUBLISHED = _PAGE.format(
     index="publication_references",
     items="publications",
     there="",
-)
+).format(within="")
 _DRAFT = _PAGE.format(
     published="false",
     title="of_item.title",
@@ -35,17 +36,32 @@ _DRAFT = _PAGE.format(
     there="AND of_item.delete_time IS NULL",
 )
 _BOTH = f"SELECT * FROM ({_DRAFT} UNION ALL {_PUBLISHED}) AS found ORDER BY from_id, path, locale, published LIMIT $6"
+# What conditions on drafts are about: the field that refers, as grants name it.
+_COLUMNS = Columns(
+    type="of_item.type",
+    category="of_item.category",
+    created_by="of_item.created_by",
+    state=stages.STATE.format(table="of_item"),
+    has_locale="(of_item.title ?| {0} OR of_item.published ?| {0})",
+    field="""coalesce((
+        SELECT 'fields.' || (field ->> 'name')
+        FROM content_types, jsonb_array_elements(definition -> 'fields') AS field
+        WHERE content_types.id = of_item.type AND field ->> 'id' = split_part(r.path, '.', 1)
+    ), r.path)""",
+    locale="r.locale",
+)
 
 _FIRST = ("00000000-0000-0000-0000-000000000000", "", "", "")
 
 
 async def list_page(
-    conn: Connection, content_id: str, *, drafts: bool, page_size: int, page_token: str
+    conn: Connection, content_id: str, *, drafts: bool, page_size: int, page_token: str, scope: Scope | None = None
 ) -> ListReferencesResponse:
     """A page of the references to an item, and the token of the next one.
 
     Args:
         drafts: those of drafts too, and those to what readers do not see.
+        scope: of drafts, those that it holds for; all, without one.
     """
     question = ("references", content_id, drafts)
     seen = await conn.fetchval("SELECT locales FROM publications WHERE id = $1", content_id)
@@ -55,14 +71,15 @@ async def list_page(
     elif not there:
         raise contents.not_found(content_id)
     size = paging.size(page_size)
-    rows = await conn.fetch(
-        _BOTH if drafts else _PUBLISHED,
-        content_id,
-        *_after(page_token, question),
-        size + 1,
-    )
+    parameters: list[object] = [content_id, *_after(page_token, question), size + 1]
+    statement = _PUBLISHED
+    if drafts:
+        within = "" if scope is None else f"AND {scope.compile(_COLUMNS, parameters)}"
+        statement = _BOTH.format(within=within)
+    rows = await conn.fetch(statement, *parameters)
     if not rows and not there and not page_token and not await _deleted(conn, content_id):
         raise contents.not_found(content_id)
+    titles = await _narrowed(conn, scope, {str(row["from_id"]) for row in rows if not row["published"]})
     kinds = await types.find_all(conn, {row["type"] for row in rows})
     response = ListReferencesResponse()
     for row in rows[:size]:
@@ -71,7 +88,7 @@ async def list_page(
             Reference(
                 content_id=str(row["from_id"]),
                 type=row["type"],
-                title=_title(row),
+                title=_title(row) if row["published"] else titles.get(str(row["from_id"]), _title(row)),
                 field=references.named(kinds[row["type"]], row["path"]) if row["type"] in kinds else row["path"],
                 locale=row["locale"],
                 side=PUBLISHED if row["published"] else DRAFT,
@@ -100,3 +117,13 @@ async def _deleted(conn: Connection, content_id: str) -> bool:
 def _title(row: Record) -> Mapping[str, str]:
     title: Mapping[str, str] = Content.FromString(row["content"]).title if row["published"] else row["title"]
     return title
+
+
+async def _narrowed(conn: Connection, scope: Scope | None, ids: set[str]) -> Mapping[str, Mapping[str, str]]:
+    """The titles of drafts as far as a scope lets them be read; none when there is no scope."""
+    if scope is None:
+        return {}
+    found = await contents.find_all(conn, ids, (), drafts=True, scope=scope)
+    for item in found:
+        access.narrow_by(scope, item)
+    return {item.id: item.title for item in found}

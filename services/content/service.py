@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import UTC
 from functools import partial
 from typing import cast
@@ -9,9 +10,12 @@ from typing import cast
 from libs import rpc
 from libs.batches import Batched
 from libs.db import Connection, Pool, connection, transaction
+from libs.errors import NotFound
 from libs.identity import caller
+from libs.permissions import DELETE, PUBLISH, READ_DRAFTS, REVIEW, UPDATE
 from libs.rpc import Context
 from services.content import (
+    access,
     caches,
     contents,
     etags,
@@ -40,8 +44,6 @@ from thmnayah.content.v1 import (
 from thmnayah.content.v1.content_pb2 import Content
 from thmnayah.content.v1.types_pb2 import ContentType
 
-READ_DRAFTS = "content.read_drafts"
-
 
 class ContentService(content_pb2_grpc.ContentServiceServicer):
     """The servicer of thmnayah.content.v1.ContentService, where each RPC is described."""
@@ -57,15 +59,14 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
             rpc.validate(request)
         kind = await self._type(request.content.type)
         async with connection(self.db) as conn:
+            grants = await access.check_new(conn, request.content, kind, caller.get().user_id)
             content = await contents.create(conn, request.content, kind, created_by=caller.get().user_id)
-        return await etags.tagged(content, context)
+        return await etags.tagged(access.narrow(content, grants), context)
 
     async def GetContent(self, request: content_pb2.GetContentRequest, context: Context) -> Content:
         chain = await self.locales.chain(request)
-        if request.expand:
-            return await etags.tagged(await self._expanded(request, chain), context)
-        content = await self.read(request.id, chain, drafts=sees_drafts(request.view))
-        return await etags.tagged(content, context)
+        read = partial(self._expanded, request, chain) if request.expand else partial(self.read, request.id, chain)
+        return await etags.tagged(await either(request.view, read), context)
 
     async def read(self, content_id: str, chain: Sequence[str], *, drafts: bool) -> Content:
         """One side of an item in the locales asked for, in all when there are none."""
@@ -78,7 +79,13 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
             contents.resolve(content, chain)
             return content
         async with connection(self.db) as conn:
+            scope = await access.scope(conn)
             draft = await contents.get_draft(conn, content_id)
+        if scope is not None:
+            grants = scope.held(access.resource(draft))
+            if not grants:
+                raise contents.not_found(content_id)
+            access.narrow(draft, grants)
         if chain:
             contents.resolve(draft, chain)
         return draft
@@ -120,6 +127,7 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
         self, request: content_pb2.ListContentsRequest, chain: Sequence[str], *, drafts: bool
     ) -> content_pb2.ListContentsResponse:
         async with connection(self.db) as conn:
+            scope = await access.scope(conn) if drafts else None
             page = await contents.list_page(
                 conn,
                 drafts=drafts,
@@ -129,18 +137,20 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
                 order_by=request.order_by,
                 page_size=request.page_size,
                 page_token=request.page_token,
+                scope=scope,
             )
-            return await expansions.show(conn, page, request.expand, chain, drafts=drafts)
+            return await expansions.show(conn, page, request.expand, chain, drafts=drafts, scope=scope)
 
-    async def _expanded(self, request: content_pb2.GetContentRequest, chain: Sequence[str]) -> Content:
+    async def _expanded(self, request: content_pb2.GetContentRequest, chain: Sequence[str], *, drafts: bool) -> Content:
         """An item with what it refers to, kept like a list of one: the same changes make it untrue."""
-        drafts = sees_drafts(request.view)
 
         async def load() -> content_pb2.ListContentsResponse:
             async with connection(self.db) as conn:
-                found = await contents.find_all(conn, [request.id], chain, drafts=drafts)
+                scope = await access.scope(conn) if drafts else None
+                found = await contents.find_all(conn, [request.id], chain, drafts=drafts, scope=scope)
                 page = content_pb2.ListContentsResponse(contents=found)
-                return expansions.join(await expansions.show(conn, page, request.expand, chain, drafts=drafts))
+                page = await expansions.show(conn, page, request.expand, chain, drafts=drafts, scope=scope)
+                return expansions.join(page)
 
         key = " ".join(("one", caches.key(request), *chain))
         page = await (load() if drafts else self.caches.lists.get(key, load))
@@ -162,44 +172,47 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
             note=request.note,
             autosave=request.autosave,
         )
-        return await etags.tagged(await _change_alone(self.db, request.content.id, step), context)
+        writes = (request.content, request.update_mask.paths)
+        changed = await _change_alone(self.db, request.content.id, step, UPDATE, writes=writes)
+        return await etags.tagged(changed, context)
 
     async def PublishContent(self, request: content_pb2.PublishContentRequest, context: Context) -> Content:
         if request.references == request.BOTH:
             async with transaction(self.db) as conn:
+                grants = await access.sees(conn, request.id)
                 content, changed = await together.publish(
                     conn, request.id, locales=request.locales, etag=etags.given(request.etag)
                 )
             for content_id in changed:
                 await self.caches.item_changed(content_id)
-            return await etags.tagged(content, context)
+            return await etags.tagged(access.narrow(content, grants), context)
         if request.references == request.WAIT:
             step = partial(waits.publish, locales=request.locales, author=caller.get().user_id)
-            content = await change(self.db, request.id, request.etag, step)
+            content = await change(self.db, request.id, request.etag, step, PUBLISH, request.locales)
         else:
-            etag = etags.given(request.etag)
-            content = await _change_alone(
-                self.db, request.id, partial(publishing.publish, locales=request.locales, etag=etag), shown=True
-            )
+            step = partial(publishing.publish, locales=request.locales, etag=etags.given(request.etag))
+            content = await _change_alone(self.db, request.id, step, PUBLISH, request.locales, shown=True)
         await self.caches.item_changed(request.id)
         return await etags.tagged(content, context)
 
     async def UnpublishContent(self, request: content_pb2.UnpublishContentRequest, context: Context) -> Content:
         step = partial(publishing.unpublish, locales=request.locales, force=request.force)
-        content = await change(self.db, request.id, request.etag, step)
+        content = await change(self.db, request.id, request.etag, step, PUBLISH, request.locales)
         await self.caches.item_changed(request.id)
         return await etags.tagged(content, context)
 
     async def DeleteContent(self, request: content_pb2.DeleteContentRequest, context: Context) -> Content:
         async with transaction(self.db) as conn:
+            grants = await access.check(conn, request.id, DELETE)
             content = await contents.delete(conn, request.id, etag=etags.given(request.etag), force=request.force)
         await self.caches.item_changed(request.id)
-        return content
+        return access.narrow(content, grants)
 
     async def UndeleteContent(self, request: content_pb2.UndeleteContentRequest, context: Context) -> Content:
         async with transaction(self.db) as conn:
+            grants = await access.check(conn, request.id, DELETE, deleted=True)
             content = await contents.undelete(conn, request.id)
-        return await etags.tagged(content, context)
+        return await etags.tagged(access.narrow(content, grants), context)
 
 
 class WorkflowService(workflow_pb2_grpc.WorkflowServiceServicer):
@@ -218,41 +231,48 @@ class WorkflowService(workflow_pb2_grpc.WorkflowServiceServicer):
             note=request.note,
             author=caller.get().user_id,
         )
-        return await etags.tagged(await change(self.db, request.id, request.etag, step), context)
+        changed = await change(self.db, request.id, request.etag, step, UPDATE, request.locales)
+        return await etags.tagged(changed, context)
 
     async def ApproveContent(self, request: workflow_pb2.ApproveContentRequest, context: Context) -> Content:
         step = partial(
             workflow.approve, locales=request.locales, revision=request.revision, reviewer=caller.get().user_id
         )
-        return await etags.tagged(await change(self.db, request.id, request.etag, step), context)
+        changed = await change(self.db, request.id, request.etag, step, REVIEW, request.locales)
+        return await etags.tagged(changed, context)
 
     async def RequestContentChanges(
         self, request: workflow_pb2.RequestContentChangesRequest, context: Context
     ) -> Content:
         step = partial(workflow.request_changes, locales=request.locales, note=request.note)
-        return await etags.tagged(await change(self.db, request.id, request.etag, step), context)
+        changed = await change(self.db, request.id, request.etag, step, REVIEW, request.locales)
+        return await etags.tagged(changed, context)
 
     async def ArchiveContent(self, request: workflow_pb2.ArchiveContentRequest, context: Context) -> Content:
         step = partial(workflow.archive, locales=request.locales, force=request.force)
-        content = await change(self.db, request.id, request.etag, step)
+        content = await change(self.db, request.id, request.etag, step, PUBLISH, request.locales)
         await self.caches.item_changed(request.id)
         return await etags.tagged(content, context)
 
     async def RestoreContent(self, request: workflow_pb2.RestoreContentRequest, context: Context) -> Content:
         step = partial(workflow.restore, locales=request.locales)
-        return await etags.tagged(await change(self.db, request.id, request.etag, step), context)
+        changed = await change(self.db, request.id, request.etag, step, PUBLISH, request.locales)
+        return await etags.tagged(changed, context)
 
     async def ScheduleContent(self, request: workflow_pb2.ScheduleContentRequest, context: Context) -> Content:
         step = partial(schedules.add, schedule=request.schedule, author=caller.get().user_id)
-        return await etags.tagged(await change(self.db, request.id, request.etag, step), context)
+        changed = await change(self.db, request.id, request.etag, step, PUBLISH, request.schedule.locales)
+        return await etags.tagged(changed, context)
 
     async def UnscheduleContent(self, request: workflow_pb2.UnscheduleContentRequest, context: Context) -> Content:
         step = partial(schedules.remove, schedule_id=request.schedule_id)
-        return await etags.tagged(await change(self.db, request.id, "", step), context)
+        changed = await change(self.db, request.id, "", step, PUBLISH, ())
+        return await etags.tagged(changed, context)
 
     async def ConfirmTranslation(self, request: workflow_pb2.ConfirmTranslationRequest, context: Context) -> Content:
         step = partial(workflow.confirm_translation, locales=request.locales, paths=request.paths)
-        return await etags.tagged(await change(self.db, request.id, request.etag, step), context)
+        changed = await change(self.db, request.id, request.etag, step, UPDATE, request.locales)
+        return await etags.tagged(changed, context)
 
 
 class RevisionService(revisions_pb2_grpc.RevisionServiceServicer):
@@ -265,24 +285,32 @@ class RevisionService(revisions_pb2_grpc.RevisionServiceServicer):
         self, request: revisions_pb2.ListRevisionsRequest, context: Context
     ) -> revisions_pb2.ListRevisionsResponse:
         async with connection(self.db) as conn:
+            await access.sees(conn, request.id)
             return await revisions.list_page(
                 conn, request.id, page_size=request.page_size, page_token=request.page_token
             )
 
     async def GetRevision(self, request: revisions_pb2.GetRevisionRequest, context: Context) -> revisions_pb2.Revision:
         async with connection(self.db) as conn:
-            return await revisions.get(conn, request.id, request.number)
+            grants = await access.sees(conn, request.id)
+            revision = await revisions.get(conn, request.id, request.number)
+        access.narrow(revision.content, grants)
+        return revision
 
     async def DiffRevisions(
         self, request: revisions_pb2.DiffRevisionsRequest, context: Context
     ) -> revisions_pb2.RevisionDiff:
         async with connection(self.db) as conn:
+            grants = await access.sees(conn, request.id)
             older, newer = await revisions.pair(conn, request.id, getattr(request, "from"), request.to)
+        for each in (older, newer):
+            access.narrow(each.content, grants)
         # Long texts take a while to align: other calls go on meanwhile.
         return await asyncio.to_thread(revisions.diff, older, newer)
 
     async def RestoreRevision(self, request: revisions_pb2.RestoreRevisionRequest, context: Context) -> Content:
         async with connection(self.db) as conn:
+            await access.sees(conn, request.id)
             kept = (await revisions.get(conn, request.id, request.number)).content
         step = partial(
             contents.update,
@@ -294,39 +322,71 @@ class RevisionService(revisions_pb2_grpc.RevisionServiceServicer):
             note=f"= {request.number}",
             restores=request.number,
         )
-        return await etags.tagged(await _change_alone(self.db, request.id, step), context)
+        changed = await _change_alone(self.db, request.id, step, UPDATE, writes=(kept, request.paths or ["*"]))
+        return await etags.tagged(changed, context)
 
 
 async def change(
-    db: Pool, content_id: str, etag: str | None, step: Callable[[Connection, Row], Awaitable[Content | None]]
+    db: Pool,
+    content_id: str,
+    etag: str | None,
+    step: Callable[[Connection, Row], Awaitable[Content | None]],
+    permission: str,
+    locales: Sequence[str] = (),
+    *,
+    writes: tuple[Content, Sequence[str]] | None = None,
 ) -> Content:
     """Change an item that nobody else changes meanwhile; the draft afterwards, also when nothing changed.
 
     Args:
         etag: of the request; None when the step checks it.
+        permission, locales, writes: what the caller needs for it, see `access.check`.
     """
     async with transaction(db) as conn:
+        grants = await access.check(conn, content_id, permission, locales, writes=writes)
         row = await contents.read(conn, content_id, lock=True)
         if etag is not None:
             etags.check(etags.given(etag), row["version"])
-        return await step(conn, row) or contents.draft(row)
+        return access.narrow(await step(conn, row) or contents.draft(row), grants)
 
 
 async def _change_alone(
-    db: Pool, content_id: str, step: Callable[[Connection, Row], Awaitable[Content | None]], *, shown: bool = False
+    db: Pool,
+    content_id: str,
+    step: Callable[[Connection, Row], Awaitable[Content | None]],
+    permission: str,
+    locales: Sequence[str] = (),
+    *,
+    writes: tuple[Content, Sequence[str]] | None = None,
+    shown: bool = False,
 ) -> Content:
     """The same without a lock where that is enough, see `alone`; the step checks the etag.
 
     Args:
         shown: the step looks at what readers see.
     """
-    async with connection(db) as conn:
-        row = await contents.read_alone(conn, content_id, shown=shown)
-        try:
-            return await step(cast("Connection", Alone(conn)), row) or contents.draft(row)
-        except LockNeeded:
-            pass
-    return await change(db, content_id, None, step)
+    if not access.limited(permission):
+        async with connection(db) as conn:
+            row = await contents.read_alone(conn, content_id, shown=shown)
+            try:
+                return await step(cast("Connection", Alone(conn)), row) or contents.draft(row)
+            except LockNeeded:
+                pass
+    return await change(db, content_id, None, step, permission, locales, writes=writes)
+
+
+async def either(view: content_pb2.View.ValueType, read: Callable[..., Awaitable[Content]]) -> Content:
+    """One item, from the side that the caller gets: what readers see, where its draft is not for them.
+
+    Args:
+        read: reads a side of it, by `drafts`.
+    """
+    drafts = sees_drafts(view)
+    if drafts and view == content_pb2.VIEW_UNSPECIFIED and access.limited():
+        with suppress(NotFound):
+            return await read(drafts=True)
+        drafts = False
+    return await read(drafts=drafts)
 
 
 def sees_drafts(view: content_pb2.View.ValueType) -> bool:

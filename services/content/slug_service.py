@@ -1,6 +1,7 @@
 """SlugService: each RPC's transaction, its function and its reply."""
 
 from contextlib import suppress
+from functools import partial
 from urllib.parse import urlencode
 
 from google.protobuf import json_format
@@ -8,11 +9,12 @@ from google.protobuf import json_format
 from libs import outbox, text
 from libs.db import Pool, connection, transaction
 from libs.errors import NotFound
+from libs.permissions import PUBLISH, may_read
 from libs.rpc import Context
-from services.content import contents, slugs
+from services.content import access, contents, slugs
 from services.content.caches import Caches
 from services.content.locales import Locales
-from services.content.service import ContentService, sees_drafts
+from services.content.service import ContentService, either
 from thmnayah.content.v1 import slugs_pb2, slugs_pb2_grpc
 from thmnayah.content.v1.content_pb2 import Content
 from thmnayah.content.v1.slugs_pb2 import GetContentBySlugRequest, OldSlug
@@ -29,7 +31,7 @@ class SlugService(slugs_pb2_grpc.SlugServiceServicer):
 
     async def GetContentBySlug(self, request: GetContentBySlugRequest, context: Context) -> Content:
         slug = text.slug(request.slug)
-        content = await self._by_slug(request, slug, drafts=sees_drafts(request.view))
+        content = await either(request.view, partial(self._by_slug, request, slug))
         metadata = [("etag", content.etag)]
         if content.slug[request.locale] != slug:
             content.redirected_from = slug
@@ -43,7 +45,8 @@ class SlugService(slugs_pb2_grpc.SlugServiceServicer):
 
         async def find() -> Content:
             async with connection(self.db) as conn:
-                return await slugs.find(conn, request.type, slug, chain, drafts=drafts)
+                scope = await access.scope(conn) if drafts else None
+                return await slugs.find(conn, request.type, slug, chain, drafts=drafts, scope=scope)
 
         if drafts:
             return await self.contents.read((await find()).id, chain, drafts=True)
@@ -61,12 +64,20 @@ class SlugService(slugs_pb2_grpc.SlugServiceServicer):
         self, request: slugs_pb2.ListOldSlugsRequest, context: Context
     ) -> slugs_pb2.ListOldSlugsResponse:
         async with connection(self.db) as conn:
+            grants = await access.sees(conn, request.id)
             row = await contents.read(conn, request.id)
-            return await slugs.list_old(conn, row, page_size=request.page_size, page_token=request.page_token)
+            shown = None
+            if grants is not None:
+                known = {*row["title"], *row["published"]}
+                shown = [locale for locale in known if may_read(grants, "slug", locale)]
+            return await slugs.list_old(
+                conn, row, page_size=request.page_size, page_token=request.page_token, locales=shown
+            )
 
     async def ReleaseOldSlug(self, request: slugs_pb2.ReleaseOldSlugRequest, context: Context) -> OldSlug:
         old = OldSlug(locale=request.locale, slug=request.slug)
         async with transaction(self.db) as conn:
+            await access.check(conn, request.id, PUBLISH, [old.locale])
             row = await contents.read(conn, request.id, lock=True)
             await slugs.release(conn, row, old.locale, old.slug)
             told = slugs_pb2.ContentSlugReleased(content=Content(id=request.id, type=row["type"]), old_slug=old)

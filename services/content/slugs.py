@@ -10,10 +10,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from libs import paging, text, transliteration
 from libs.db import Connection, Record
 from libs.errors import AlreadyExists, InvalidArgument, NotFound
+from libs.permissions import Columns, Scope
+from services.content import stages
 from services.content.stages import Row
 from thmnayah.content.v1.content_pb2 import Content
 from thmnayah.content.v1.slugs_pb2 import ListOldSlugsResponse, OldSlug
 from thmnayah.content.v1.types_pb2 import TRANSLITERATE, ContentType
+
+# What conditions on drafts are about: slugs.
+_COLUMNS = Columns(
+    type="contents.type",
+    category="contents.category",
+    created_by="contents.created_by",
+    state=stages.STATE.format(table="contents"),
+    has_locale="(contents.title ?| {0} OR contents.published ?| {0})",
+    field="'slug'",
+    locale="known.locale",
+)
 
 Choices = dict[str, list[str]]
 """For each locale, the slugs to try, best first."""
@@ -120,15 +133,20 @@ async def free(conn: Connection, content_id: str) -> None:
     await _give_up(conn, content_id, kept=[])
 
 
-async def find(conn: Connection, type_id: str, slug: str, chain: Sequence[str], *, drafts: bool) -> Content:
+async def find(
+    conn: Connection, type_id: str, slug: str, chain: Sequence[str], *, drafts: bool, scope: Scope | None = None
+) -> Content:
     """The item that a slug leads to in a chain of locales: its id, and its slug of today under the first of them.
 
     Args:
         drafts: whether for editors, who see the slugs of drafts; readers see those that are published.
+        scope: of drafts, those that it holds for; all, without one.
 
     Raises:
         NotFound: there is none that may be seen.
     """
+    parameters: list[object] = [type_id, chain, slug]
+    within = "" if scope is None else f"WHERE {scope.compile(_COLUMNS, parameters)}"
     rows = await conn.fetch(
         f"""
         SELECT locale, is_old, id, {"contents.slug" if drafts else "content"} AS held
@@ -139,11 +157,10 @@ async def find(conn: Connection, type_id: str, slug: str, chain: Sequence[str], 
             SELECT locale, content_id, true, had_time FROM old_slugs
             WHERE type = $1 AND locale = ANY($2) AND slug = $3
         ) AS known JOIN {"contents" if drafts else "publications"} ON id = content_id
+        {within}
         ORDER BY had_time DESC NULLS FIRST
         """,
-        type_id,
-        chain,
-        slug,
+        *parameters,
     )
     found = []
     for row in rows:
@@ -162,8 +179,14 @@ async def find(conn: Connection, type_id: str, slug: str, chain: Sequence[str], 
     return Content(id=content_id, slug={chain[0]: today})
 
 
-async def list_old(conn: Connection, row: Row, *, page_size: int, page_token: str) -> ListOldSlugsResponse:
-    """A page of the old slugs of an item that was read, and the token of the next one."""
+async def list_old(
+    conn: Connection, row: Row, *, page_size: int, page_token: str, locales: Sequence[str] | None = None
+) -> ListOldSlugsResponse:
+    """A page of the old slugs of an item that was read, and the token of the next one.
+
+    Args:
+        locales: those in them; all, without any.
+    """
     question = ("old_slugs", str(row["id"]))
     after = paging.keys(page_token, question, (str, str))
     size = paging.size(page_size)
@@ -173,6 +196,7 @@ async def list_old(conn: Connection, row: Row, *, page_size: int, page_token: st
         SELECT locale, slug FROM old_slugs
         WHERE content_id = $1 AND (locale, slug) > ($2, $3)
           AND (locale, slug) NOT IN (SELECT * FROM unnest($4::text[], $5::text[]))
+          AND ($7::text[] IS NULL OR locale = ANY($7))
         ORDER BY locale, slug LIMIT $6
         """,
         row["id"],
@@ -180,6 +204,7 @@ async def list_old(conn: Connection, row: Row, *, page_size: int, page_token: st
         [locale for _, locale, _ in used],
         [slug for _, _, slug in used],
         size + 1,
+        locales,
     )
     response = ListOldSlugsResponse(
         old_slugs=[OldSlug(locale=each["locale"], slug=each["slug"]) for each in rows[:size]]

@@ -147,3 +147,23 @@ def _review(stored: Mapping[str, Any]) -> Content.Review:
 
 
 _FURTHEST_FIRST = (Content.PUBLISHED, Content.SCHEDULED, Content.APPROVED, Content.IN_REVIEW, Content.DRAFT)
+
+# The state of an item as `describe` tells it, of a row of `contents` by the name {table}.
+STATE = f"""(
+    SELECT CASE
+        WHEN {{table}}.published <> '{{{{}}}}' THEN 'PUBLISHED'
+        WHEN bool_or(NOT away AND scheduled) THEN 'SCHEDULED'
+        WHEN bool_or(NOT away AND stage = 'APPROVED') THEN 'APPROVED'
+        WHEN bool_or(NOT away AND stage = 'IN_REVIEW') THEN 'IN_REVIEW'
+        WHEN bool_and(away) THEN 'ARCHIVED'
+        ELSE 'DRAFT'
+    END
+    FROM (
+        SELECT locale = ANY({{table}}.archived) AS away, {{table}}.reviews -> locale ->> 'stage' AS stage, EXISTS (
+            SELECT FROM jsonb_array_elements({{table}}.schedules) AS one
+            WHERE one -> 'action' = '{int(Schedule.PUBLISH)}' AND one -> 'state' = '{int(Schedule.PENDING)}'
+              AND (one -> 'locales' = '[]' OR one -> 'locales' ? locale)
+        ) AS scheduled
+        FROM jsonb_object_keys({{table}}.title) AS locale
+    ) AS of_locales
+)"""

@@ -6,6 +6,8 @@ from functools import lru_cache
 from libs import paging, text
 from libs.db import Connection
 from libs.errors import AlreadyExists, InvalidArgument
+from libs.permissions import Scope
+from services.content import contents
 from thmnayah.content.v1.content_pb2 import Content
 from thmnayah.content.v1.taxonomy_pb2 import ListTagsResponse, Tag
 
@@ -18,21 +20,35 @@ _form = lru_cache(maxsize=20_000)(text.normalize)
 
 
 async def list_page(
-    conn: Connection, *, drafts: bool, prefix: str, order_by: str, page_size: int, page_token: str
+    conn: Connection,
+    *,
+    drafts: bool,
+    prefix: str,
+    order_by: str,
+    page_size: int,
+    page_token: str,
+    scope: Scope | None = None,
 ) -> ListTagsResponse:
-    """A page of the tags that begin with a prefix, and the token of the next one."""
+    """A page of the tags that begin with a prefix, and the token of the next one.
+
+    Args:
+        scope: of drafts, those that it holds for; all, without one.
+    """
     name, _, direction = (order_by.strip() or "count desc").partition(" ")
     if name not in _ORDERS or direction.strip() not in ("", "asc", "desc"):
         raise InvalidArgument({"orderBy": "must be count or name, then asc or desc"})
     descending = direction.strip() == "desc"
     question = ("tags", drafts, prefix, name, descending)
     after = paging.keys(page_token, question, (str, str))
+    parameters: list[object] = []
+    within = "" if scope is None else f"AND {scope.reading('tags').compile(contents.COLUMNS, parameters)}"
     counted = await conn.fetch(
         f"""
         SELECT tag, count(*) FROM {"contents" if drafts else "publications"}, unnest(tags) AS tag
-        WHERE {"delete_time IS NULL" if drafts else "TRUE"}
+        WHERE {"delete_time IS NULL" if drafts else "TRUE"} {within}
         GROUP BY tag
-        """
+        """,
+        *parameters,
     )
     wanted = _form(prefix)
     # Equal counts, whichever comes first, follow their names.

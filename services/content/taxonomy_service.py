@@ -10,7 +10,7 @@ from libs.errors import Conflict
 from libs.identity import caller
 from libs.rpc import Context
 from libs.text import nfc
-from services.content import caches, categories, etags, filing, locales, tags
+from services.content import access, caches, categories, etags, filing, locales, tags
 from services.content.caches import Caches
 from services.content.locales import Locales
 from services.content.service import sees_drafts
@@ -155,6 +155,7 @@ class TaxonomyService(taxonomy_pb2_grpc.TaxonomyServiceServicer):
                     order_by=request.order_by,
                     page_size=request.page_size,
                     page_token=request.page_token,
+                    scope=await access.scope(conn) if drafts else None,
                 )
 
         return await read() if drafts else await self.caches.tags.get(caches.key(request), read)

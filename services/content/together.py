@@ -7,7 +7,8 @@ from typing import Any
 from libs import outbox
 from libs.db import Connection
 from libs.errors import Conflict, FailedPrecondition
-from services.content import contents, etags, fields, publishing, references
+from libs.permissions import PUBLISH, READ_DRAFTS
+from services.content import access, contents, etags, fields, publishing, references
 from services.content.references import SATISFIED, Reference
 from services.content.stages import Row
 from thmnayah.content.v1.content_pb2 import Content, ContentPublished
@@ -54,7 +55,11 @@ async def publish(
         raise Conflict(
             "CONCURRENT_CHANGE", "another change came in between; try again", "حدث تغيير متزامن؛ حاول مرة أخرى"
         )
+    for each in sorted(rows):
+        await access.check(conn, each, READ_DRAFTS)
     items = await _items(conn, rows, locales, of=content_id)
+    for item in items:
+        await access.check(conn, str(item.row["id"]), PUBLISH, item.locales)
     await _check(conn, items, of=content_id)
     await _store(conn, items)
     done = {str(item.row["id"]): item for item in items}

@@ -15,6 +15,7 @@ ISTIO = Path(__file__).parents[2] / "deploy" / "istio"
 HEALTH = "/grpc.health.v1.Health/Check"
 KEYS = "/thmnayah.auth.v1.AuthService/GetJwks"
 REVOCATIONS = "/thmnayah.auth.v1.SessionService/ListRevocations"
+ROLES = "/thmnayah.auth.v1.RoleService/GetRoleSnapshot"
 
 DOCUMENTS: list[Json] = [
     document
@@ -58,7 +59,7 @@ def test_nothing_is_allowed_but_what_is_listed() -> None:
 
 
 def test_the_listed_calls_are_those_of_the_contracts() -> None:
-    """Every pair of a caller and a method: the edge reaches what is public, others keys and revocations."""
+    """Every pair of a caller and a method: the edge reaches what is public, others keys, roles and revocations."""
     allowed: dict[tuple[str, str], list[str]] = defaultdict(list)
     for policy in of_kind("AuthorizationPolicy").values():
         if policy and app(policy) != "gateway":
@@ -75,8 +76,8 @@ def test_the_listed_calls_are_those_of_the_contracts() -> None:
     for (_, service), paths in expected.items():
         assert service in {"auth", "content", "search"}
         paths.append(HEALTH)
-    expected["content", "auth"] = expected["search", "auth"] = [KEYS, REVOCATIONS]
-    expected["gateway", "auth"].append(REVOCATIONS)  # its own service verifies tokens too
+    expected["content", "auth"] = expected["search", "auth"] = [KEYS, REVOCATIONS, ROLES]
+    expected["gateway", "auth"] += [REVOCATIONS, ROLES]  # its own service verifies tokens too
     assert {pair: sorted(paths) for pair, paths in allowed.items()} == {
         pair: sorted(paths) for pair, paths in expected.items()
     }

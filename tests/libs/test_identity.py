@@ -13,17 +13,28 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from libs import contracts, identity
+from libs import contracts, identity, permissions
 from libs.errors import Failure, Forbidden, Unauthenticated, Unavailable
 from libs.identity import Identity, Verifier
+from libs.roles import Roles
 from tests.conftest import eventually
 from thmnayah.auth.v1.auth_pb2 import JsonWebKey, JsonWebKeySet
+from thmnayah.auth.v1.roles_pb2 import GetRoleSnapshotRequest, RoleSnapshot
 
 USER = "01900000-0000-7000-8000-000000000001"
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
+
+
+def no_roles() -> Roles:
+    """None but those that are built in."""
+
+    async def fetch(_: GetRoleSnapshotRequest) -> RoleSnapshot:
+        return RoleSnapshot(version=1)
+
+    return Roles(fetch)
 
 
 @dataclass
@@ -87,7 +98,7 @@ def issuer() -> Issuer:
 
 @pytest.fixture
 def verifier(issuer: Issuer) -> Verifier:
-    return Verifier(issuer.fetch)
+    return Verifier(issuer.fetch, no_roles())
 
 
 @pytest.fixture
@@ -125,11 +136,11 @@ async def test_a_token_says_who_calls_and_what_they_may(issuer: Issuer, verifier
 async def test_an_unknown_role_grants_nothing(issuer: Issuer, verifier: Verifier) -> None:
     caller = await verifier.verify(issuer.token(roles=["king"]))
 
-    assert caller.permissions == frozenset()
+    assert caller.permissions == {}
 
 
 def test_a_permission_needs_a_caller_who_has_it() -> None:
-    editor = Identity(USER, "session", ("editor",), identity.ROLES["editor"])
+    editor = Identity(USER, "session", ("editor",), permissions.hold(USER, ["editor"], {}))
 
     editor.require("content.publish")
     with pytest.raises(Forbidden) as forbidden:
@@ -144,9 +155,9 @@ def test_a_permission_needs_a_caller_who_has_it() -> None:
 def test_every_permission_of_the_contracts_is_granted_by_some_role() -> None:
     needed = {each.access.permission for each in contracts.rpcs() if each.access.WhichOneof("rule") == "permission"}
 
-    assert needed <= frozenset().union(*identity.ROLES.values())
-    assert needed <= identity.ROLES["admin"]
-    assert not needed & identity.ROLES["reader"]
+    assert needed <= permissions.PERMISSIONS
+    assert needed <= permissions.hold(USER, ["admin"], {}).keys()
+    assert not permissions.hold(USER, ["reader"], {})
 
 
 # Keys.
@@ -186,7 +197,7 @@ async def test_unknown_keys_make_nobody_ask_more_than_once_a_second(issuer: Issu
 async def test_a_key_that_was_withdrawn_is_believed_no_longer(
     issuer: Issuer, another_second: Callable[[], Awaitable[None]]
 ) -> None:
-    verifier = Impatient(issuer.fetch)
+    verifier = Impatient(issuer.fetch, no_roles())
     token = issuer.token("one")
     await verifier.verify(token)
     issuer.keys = {"two": new_key()}
@@ -201,7 +212,7 @@ async def test_a_key_that_was_withdrawn_is_believed_no_longer(
 async def test_the_keys_go_on_working_while_nobody_answers(
     issuer: Issuer, another_second: Callable[[], Awaitable[None]]
 ) -> None:
-    verifier = Impatient(issuer.fetch)
+    verifier = Impatient(issuer.fetch, no_roles())
     before = issuer.token()
     await verifier.verify(before)
     issuer.answer = _fail
@@ -216,7 +227,7 @@ async def test_the_keys_go_on_working_while_nobody_answers(
 async def test_nobody_waits_in_line_for_an_auth_service_that_hangs(
     issuer: Issuer, another_second: Callable[[], Awaitable[None]]
 ) -> None:
-    verifier = Impatient(issuer.fetch)
+    verifier = Impatient(issuer.fetch, no_roles())
     await verifier.verify(issuer.token())
     issuer.answer = _hang
     await another_second()
@@ -298,19 +309,19 @@ ONE = Issuer()
     | st.from_regex(r"\A[\w-]*\.[\w-]*\.[\w-]*\Z")
 )
 async def test_no_text_is_taken_for_a_token(token: str) -> None:
-    assert await refused(Verifier(ONE.fetch), token)
+    assert await refused(Verifier(ONE.fetch, no_roles()), token)
 
 
 @HARD
 @given(claim=st.sampled_from(["iss", "aud", "sub", "sid", "jti", "iat", "exp", "nbf", "roles", "epoch"]), value=JSON)
 async def test_a_strange_claim_is_refused_or_harmless(claim: str, value: Any) -> None:
     try:
-        caller = await Verifier(ONE.fetch).verify(ONE.token(**{claim: value}))
+        caller = await Verifier(ONE.fetch, no_roles()).verify(ONE.token(**{claim: value}))
     except Failure as failure:
         assert failure.reason == "TOKEN_INVALID"
     else:
         assert caller.user_id
-        assert caller.permissions <= identity.ROLES["admin"]
+        assert caller.permissions.keys() <= permissions.PERMISSIONS
 
 
 @HARD
@@ -320,4 +331,4 @@ async def test_a_strange_header_is_refused_or_harmless(name: str, value: Any) ->
     changed = json.loads(jwt.utils.base64url_decode(header)) | {name: value}
     encoded = jwt.utils.base64url_encode(json.dumps(changed).encode()).decode()
 
-    assert await refused(Verifier(ONE.fetch), f"{encoded}.{payload}.{signature}")
+    assert await refused(Verifier(ONE.fetch, no_roles()), f"{encoded}.{payload}.{signature}")

@@ -25,10 +25,12 @@ from grpc_status import rpc_status
 from deploy.local.mesh import Mesh
 from libs import config, contracts, identity, rpc, telemetry
 from libs.errors import Conflict, Unavailable
+from libs.roles import Roles
 from libs.rpc import Boundary, Context
 from tests.conftest import Metadata, eventually, free_port
 from thmnayah.auth.v1 import auth_pb2, auth_pb2_grpc
 from thmnayah.auth.v1.auth_pb2 import JsonWebKeySet
+from thmnayah.auth.v1.roles_pb2 import GetRoleSnapshotRequest, RoleSnapshot
 from thmnayah.content.v1.content_pb2 import Content, CreateContentRequest, GetContentRequest, UpdateContentRequest
 from thmnayah.gateway.v1 import gateway_pb2_grpc
 from thmnayah.gateway.v1.gateway_pb2 import GetDocsRequest, GetHealthRequest, Health
@@ -84,10 +86,14 @@ async def _no_keys() -> JsonWebKeySet:
     return JsonWebKeySet()
 
 
+async def _no_roles(_: GetRoleSnapshotRequest) -> RoleSnapshot:
+    return RoleSnapshot(version=1)
+
+
 @asynccontextmanager
 async def serving(scratch: Scratch, *, concurrent_calls: int = 8) -> AsyncIterator[str]:
     """The address of a server with the boundary before it."""
-    server = grpc.aio.server(interceptors=[Boundary(identity.Verifier(_no_keys), concurrent_calls)])
+    server = grpc.aio.server(interceptors=[Boundary(identity.Verifier(_no_keys, Roles(_no_roles)), concurrent_calls)])
     scratch.register(server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -520,7 +526,7 @@ def main() -> None:
     rpc.run(
         rpc.serve(
             settings,
-            verifier=identity.Verifier(_no_keys),
+            verifier=identity.Verifier(_no_keys, Roles(_no_roles)),
             register=Waiting(folder).register,
             needs={"needed": needed},
             uses={"used": used},

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn, ParamSpec
 
 import typer
 
-from thmnayah.cli import contents, doctor, keys, search, session, sessions, transfer, users
+from thmnayah.cli import contents, doctor, keys, roles, search, session, sessions, transfer, users
 from thmnayah.cli.terminal import CommandError, describe, print_error
 from thmnayah.client import ApiError
 
@@ -64,6 +64,14 @@ def build() -> typer.Typer:
     signing_keys.command("list")(_blocking(keys.list_))
     signing_keys.command("rotate")(_blocking(keys.rotate))
     app.add_typer(signing_keys, name="keys")
+
+    role = typer.Typer(help="Roles and what they grant.", no_args_is_help=True)
+    role.command("list")(_blocking(roles.list_))
+    role.command("show")(_blocking(roles.show))
+    role.command("create")(_blocking(roles.create))
+    role.command("update")(_blocking(roles.update))
+    role.command("delete")(_blocking(roles.delete))
+    app.add_typer(role, name="role")
     return app
 
 

@@ -12,7 +12,7 @@ from thmnayah.cli.terminal import DEFAULT_LOCALE, DEFAULT_SERVER, AsJson, Locale
 async def create(
     email: Annotated[str, typer.Argument(help="The address the person will sign in with.")],
     *,
-    role: Annotated[list[str], typer.Option(help="admin, editor or reader; once for each role.")],
+    role: Annotated[list[str], typer.Option(help="Such as editor; once for each role.")],
     name: Annotated[str, typer.Option(help="How the person is named to others.")] = "",
     server: Server = DEFAULT_SERVER,
     locale: Locale = DEFAULT_LOCALE,
