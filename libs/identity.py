@@ -30,7 +30,9 @@ _DEFINE = frozenset({"content_types.create", "content_types.update", "content_ty
 
 # What each built-in role grants. A permission names what it allows: service, then verb.
 ROLES: dict[str, frozenset[str]] = {
-    "admin": _WRITE | _DEFINE | {"users.create", "content.moderate_comments"},
+    "admin": _WRITE
+    | _DEFINE
+    | {"users.create", "content.moderate_comments", "audit.read", "api_keys.manage", "service_accounts.manage"},
     "editor": _WRITE,
     "reader": frozenset(),
 }

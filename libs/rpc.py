@@ -35,6 +35,7 @@ from libs.identity import Verifier
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Metadata = Mapping[str, str]
+Denied = Callable[[Failure, str], None]
 
 # A caller that names no deadline gets this one; work that nobody waits for is not done.
 DEFAULT_DEADLINE_SECONDS = 5.0
@@ -72,6 +73,11 @@ def request_header(name: str) -> str:
     return _metadata.get().get(name, "")
 
 
+def client_address() -> str:
+    """Where the call being served came from, as the edge saw it; "" for a call that passed it by."""
+    return request_header("x-forwarded-for").rpartition(",")[2].strip()[:64]
+
+
 @dataclass(frozen=True)
 class Encoded:
     """An answer that is there as bytes: to parse a long one and write it again would take most of its time."""
@@ -84,8 +90,9 @@ class Encoded:
 class Boundary(grpc.aio.ServerInterceptor):
     """What stands between the network and every method of ours."""
 
-    def __init__(self, verifier: Verifier, concurrent_calls: int) -> None:
+    def __init__(self, verifier: Verifier, concurrent_calls: int, denied: Denied | None = None) -> None:
         self._verifier = verifier
+        self._denied = denied
         self._concurrent_calls = concurrent_calls
         self._running = 0
         self._rpcs = {rpc.path: rpc for rpc in contracts.rpcs()}
@@ -132,6 +139,8 @@ class Boundary(grpc.aio.ServerInterceptor):
                     _log.error("answer_of_another_type", method=name, type=type(reply).__name__)
                     raise Internal
             except Failure as failure:
+                if self._denied is not None and isinstance(failure, Forbidden):
+                    self._denied(failure, name)
                 status = failure.status(language=_language(metadata), request_id=request_id)
                 _seconds.labels(name, grpc_code(failure).name).observe(time.perf_counter() - started)
                 await context.abort_with_status(rpc_status.to_status(status))
@@ -294,6 +303,7 @@ async def serve(
     needs: Mapping[str, Dependency],
     uses: Mapping[str, Dependency] | None = None,
     tasks: Sequence[Task] = (),
+    denied: Denied | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return.
 
@@ -301,13 +311,16 @@ async def serve(
         register: adds the servicers.
         needs: for each dependency, a check that raises while it is away. Readiness is that none does.
         uses: the same for dependencies without which calls can still be served.
+        denied: hears of each call that is refused to its caller, and of which RPC.
         tasks: run beside the server; one that fails ends the process, and whoever runs it starts it again.
 
     On a signal: readiness says no at once, calls go on being accepted for `drain_seconds` while
     callers notice, then those being served may finish.
     """
     server = grpc.aio.server(
-        interceptors=[Boundary(verifier, settings.concurrent_calls)], options=_OPTIONS, maximum_concurrent_rpcs=None
+        interceptors=[Boundary(verifier, settings.concurrent_calls, denied)],
+        options=_OPTIONS,
+        maximum_concurrent_rpcs=None,
     )
     health = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)

@@ -2,6 +2,8 @@
 
     python -m services.auth                            serves
     python -m services.auth migrate                    brings the database up to date
+    python -m services.auth verify-audit [--head HEAD] checks the chain of the audit, and that it leads through a
+                                                       head that was noted; prints the head
     python -m services.auth create-admin               makes the first administrator, if there is none,
                                                        of THMNAYAH_ADMIN_EMAIL and THMNAYAH_ADMIN_PASSWORD
     python -m services.auth create-user EMAIL ROLE …   makes an account; the password is a line of standard input
@@ -12,18 +14,23 @@ The last two print "created", or "exists". `migrate create-admin` does one after
 import asyncio
 import base64
 import sys
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
+import grpc
 import structlog
 from nats.aio.client import Client as NatsClient
+from nats.errors import Error as NatsError
 from pydantic import Field, SecretStr, field_validator
 
 from libs import config, db, errors, events, identity, outbox, rpc, telemetry
-from services.auth import keys, sessions, users
+from libs.denials import Denials
+from services.auth import audit, keys, sessions, users
+from services.auth.audit_service import AuditService
 from services.auth.passwords import Passwords
 from services.auth.service import AuthService
-from thmnayah.auth.v1 import auth_pb2, auth_pb2_grpc
+from thmnayah.auth.v1 import audit_pb2_grpc, auth_pb2, auth_pb2_grpc
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 FORGET_SECONDS = 3600
@@ -51,6 +58,7 @@ class Settings(config.StoreSettings):
 async def serve(settings: Settings) -> None:
     pool = await db.connect(settings.database_url.get_secret_value(), service="auth", size=settings.pool_size)
     nats = NatsClient()
+    refused = Denials(nats)
     async with db.transaction(pool) as conn:
         signer = await keys.ensure(conn, base64.b64decode(settings.secret_key.get_secret_value()))
     servicer = AuthService(
@@ -74,16 +82,39 @@ async def serve(settings: Settings) -> None:
                 _log.warning("expired_sessions_kept")
             await asyncio.sleep(FORGET_SECONDS)
 
+    async def read(stream: str, subjects: Sequence[str]) -> None:
+        await events.consume(pool, nats, stream=stream, consumer="audit", subjects=subjects, handler=audit.put)
+
+    async def read_denials() -> None:
+        while True:  # all services publish on this stream, which this one owns
+            try:
+                await events.connected(nats)
+                await events.ensure_stream(nats, "audit", replicas=settings.stream_replicas)
+                break
+            except (NatsError, TimeoutError, OSError) as error:
+                events.raise_if_cancelled(error)
+                await asyncio.sleep(1)
+        await read("audit", ["audit.>"])
+
+    def register(server: grpc.aio.Server) -> None:
+        auth_pb2_grpc.add_AuthServiceServicer_to_server(servicer, server)
+        audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(pool), server)
+
     await rpc.serve(
         settings,
         verifier=identity.Verifier(own_keys),
-        register=lambda server: auth_pb2_grpc.add_AuthServiceServicer_to_server(servicer, server),
+        register=register,
+        denied=refused.note,
         needs={"postgresql": lambda: db.ping(pool)},
         uses={"nats": lambda: events.ping(nats)},
         tasks=[
             lambda: events.stay_connected(nats, settings.nats_url.get_secret_value(), service="auth"),
             lambda: outbox.relay(pool, nats, stream="user", replicas=settings.stream_replicas),
             forget,
+            refused.tell,
+            lambda: audit.keep_linking(pool),
+            lambda: read("content", audit.CONTENT_SUBJECTS),
+            read_denials,
         ],
     )
     await pool.close()
@@ -115,6 +146,23 @@ async def create_user(settings: Settings, request: auth_pb2.CreateUserRequest, *
     return "created"
 
 
+async def verify_audit(settings: Settings, noted: str) -> None:
+    """Print the head of the audit's chain, or end the process with where it breaks."""
+    try:
+        expected = audit.Head.parse(noted)
+    except ValueError:
+        sys.exit("--head: is not a head, such as 12:9f86d08…")
+    pool = await db.connect(settings.database_url.get_secret_value(), service="auth", size=1)
+    head, problem, more = audit.Head(), "", True
+    while more:
+        async with db.connection(pool) as conn:
+            head, problem, more = await audit.verify(conn, head, noted=expected, limit=audit.BATCH)
+    await pool.close()
+    if problem:
+        sys.exit(f"the chain is broken: {problem}")
+    print(head)
+
+
 def main() -> None:
     settings = Settings.load()
     telemetry.start("auth", settings)
@@ -138,6 +186,8 @@ def main() -> None:
         email, *roles = commands[1:]
         password = sys.stdin.readline().rstrip("\n")
         _create(settings, auth_pb2.CreateUserRequest(email=email, password=password, roles=roles))
+    elif commands == ["verify-audit"] or (commands[:2] == ["verify-audit", "--head"] and len(commands) == 3):
+        asyncio.run(verify_audit(settings, commands[2] if len(commands) == 3 else ""))
     elif commands:
         sys.exit(__doc__)
     telemetry.stop()

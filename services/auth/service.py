@@ -9,7 +9,7 @@ from libs.db import Pool, connection, transaction
 from libs.errors import Unauthenticated
 from libs.identity import caller
 from libs.rpc import Context
-from services.auth import keys, sessions, users
+from services.auth import audit, keys, sessions, users
 from services.auth.passwords import Passwords
 from thmnayah.auth.v1 import auth_pb2, auth_pb2_grpc
 
@@ -37,6 +37,9 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
             found = await users.credentials(conn, request.email)
         user, stored = found or (auth_pb2.User(), None)
         if not await self.passwords.verify(request.password, stored) or stored is None:
+            async with transaction(self.db) as conn:  # the address that was typed may be a password: it is not kept
+                target = f"user/{user.id}" if user.id else ""
+                await audit.record(conn, "session.started", outcome="FAILED", target=target)
             raise Unauthenticated(
                 "CREDENTIALS_INVALID",
                 "the e-mail address or the password is wrong",
@@ -47,6 +50,7 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
             if rehashed is not None:
                 await users.set_password_hash(conn, user.id, rehashed)
             session_id, refresh_token = await sessions.start(conn, user.id, life=self.refresh_life)
+            await audit.record(conn, "session.started", target=f"user/{user.id}", actor=user.id, session=session_id)
         return self._tokens(user, session_id, refresh_token)
 
     async def RefreshTokens(self, request: auth_pb2.RefreshTokensRequest, context: Context) -> auth_pb2.Tokens:
@@ -74,6 +78,7 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
         async with transaction(self.db) as conn:
             user = await users.create(conn, request, password_hash=password_hash)
             await outbox.add(conn, auth_pb2.UserCreated(user=user), about=user.id)
+            await audit.record(conn, "user.created", target=f"user/{user.id}", details={"roles": " ".join(user.roles)})
         return user
 
     async def GetJwks(self, request: auth_pb2.GetJwksRequest, context: Context) -> auth_pb2.JsonWebKeySet:

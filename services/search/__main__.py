@@ -8,6 +8,7 @@ from nats.aio.client import Client as NatsClient
 from pydantic import Field
 
 from libs import config, db, events, identity, rpc, telemetry
+from libs.denials import Denials
 from services.search import documents
 from services.search.index import Index
 from services.search.service import SearchService
@@ -27,6 +28,7 @@ class Settings(config.StoreSettings):
 async def serve(settings: Settings) -> None:
     pool = await db.connect(settings.database_url.get_secret_value(), service="search", size=settings.pool_size)
     nats = NatsClient()
+    refused = Denials(nats)
     servicer = SearchService(pool, Index(size_bytes=settings.index_bytes), answers_bytes=settings.answers_bytes)
     async with rpc.channel(settings.auth_address) as auth:
         await rpc.serve(
@@ -35,7 +37,9 @@ async def serve(settings: Settings) -> None:
             register=lambda server: search_pb2_grpc.add_SearchServiceServicer_to_server(servicer, server),
             needs={"postgresql": lambda: db.ping(pool)},
             uses={"nats": lambda: events.ping(nats)},
+            denied=refused.note,
             tasks=[
+                refused.tell,
                 lambda: events.stay_connected(nats, settings.nats_url.get_secret_value(), service="search"),
                 lambda: events.consume(
                     pool, nats, stream="content", consumer="search", subjects=SUBJECTS, handler=documents.put

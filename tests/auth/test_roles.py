@@ -22,6 +22,8 @@ MAY_CALL = {
     "AuthService/GetMe": EVERYONE - {""},
     "AuthService/CreateUser": {"admin"},
     "AuthService/GetJwks": EVERYONE,
+    "AuditService/ListAuditEvents": {"admin"},
+    "AuditService/VerifyAuditEvents": {"admin"},
     "ContentService/CreateContent": EDITORS,
     "ContentService/GetContent": EVERYONE,
     "ContentService/ListContents": EVERYONE,
