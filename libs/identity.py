@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Self
@@ -48,6 +48,8 @@ class Identity:
     session_id: str = ""
     roles: tuple[str, ...] = ()
     permissions: frozenset[str] = field(default=frozenset(), repr=False)
+    by_key: bool = False
+    """Whether it is a program with an API key, which narrows the permissions."""
 
     def may(self, permission: str) -> bool:
         """Whether any of the caller's roles grants the permission."""
@@ -64,6 +66,11 @@ class Identity:
                 f"يتطلب هذا الإجراء الصلاحية {permission}",
                 metadata={"permission": permission},
             )
+
+
+def granted(roles: Iterable[str]) -> frozenset[str]:
+    """The permissions that any of the roles grants."""
+    return frozenset().union(*(ROLES.get(role, frozenset()) for role in roles))
 
 
 ANONYMOUS = Identity()
@@ -132,8 +139,10 @@ class Verifier:
                 raise token_invalid()
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError):
             raise token_invalid() from None
-        granted = frozenset().union(*(ROLES.get(role, frozenset()) for role in roles))
-        identity = Identity(str(claims["sub"]), str(claims["sid"]), roles, granted)
+        permissions, scope = granted(roles), claims.get("scope")
+        if scope is not None:
+            permissions &= frozenset(str(scope).split())
+        identity = Identity(str(claims["sub"]), str(claims["sid"]), roles, permissions, by_key=scope is not None)
         self._verified[digest] = (identity, float(claims["exp"]))
         if len(self._verified) > self.REMEMBERED:
             self._verified.popitem(last=False)

@@ -73,6 +73,14 @@ def request_header(name: str) -> str:
     return _metadata.get().get(name, "")
 
 
+def take_headers(headers: Metadata) -> str:
+    """Make these, named in lower case, the headers of the call being served; returns its request id."""
+    _metadata.set(headers)
+    request_id = headers.get("x-request-id", "")[:128] or str(uuid.uuid4())
+    telemetry.request_id.set(request_id)
+    return request_id
+
+
 def client_address() -> str:
     """Where the call being served came from, as the edge saw it; "" for a call that passed it by."""
     return request_header("x-forwarded-for").rpartition(",")[2].strip()[:64]
@@ -121,6 +129,8 @@ class Boundary(grpc.aio.ServerInterceptor):
 
     def _guard(self, rpc: contracts.Rpc, method: Any) -> Any:
         access, name, answers = rpc.access, rpc.path, rpc.descriptor.output_type
+        # What people do with their own account and its credentials, a key of theirs does not.
+        keyless = rpc.service == "auth" and rpc.has_side_effects and access.WhichOneof("rule") == "signed_in"
         succeeded = _seconds.labels(name, "OK")
 
         async def call(request: Message | None, context: Context) -> Message:
@@ -129,12 +139,10 @@ class Boundary(grpc.aio.ServerInterceptor):
             metadata = {str(key): value for key, value in sent if isinstance(value, str)}
             if sum(key == "authorization" for key, _ in sent) > 1:  # whose word would hold?
                 metadata["authorization"] = "several"
-            _metadata.set(metadata)
-            request_id = metadata.get("x-request-id", "")[:128] or str(uuid.uuid4())
-            telemetry.request_id.set(request_id)
+            request_id = take_headers(metadata)
             try:
                 with _span(name, metadata):
-                    reply = await self._call(request, context, metadata, access, method)
+                    reply = await self._call(request, context, metadata, access, method, keyless=keyless)
                 if getattr(reply, "DESCRIPTOR", None) is not answers:  # grpc would tell the caller what it was
                     _log.error("answer_of_another_type", method=name, type=type(reply).__name__)
                     raise Internal
@@ -157,6 +165,8 @@ class Boundary(grpc.aio.ServerInterceptor):
         metadata: Metadata,
         access: Any,
         method: Callable[[Any, Context], Awaitable[Message]],
+        *,
+        keyless: bool,
     ) -> Message:
         if self._running >= self._concurrent_calls:
             _shed.inc()
@@ -170,6 +180,10 @@ class Boundary(grpc.aio.ServerInterceptor):
                 raise DeadlineExceeded
             async with asyncio.timeout(seconds - MARGIN_SECONDS) as deadline:
                 await self._authorise(metadata, access)
+                if keyless and identity.caller.get().by_key:
+                    raise Forbidden(
+                        "API_KEY_REFUSED", "sign in for this; a key does not do", "سجّل الدخول لهذا؛ لا يكفي مفتاح"
+                    )
                 if request is None:
                     raise InvalidArgument({"request": "is not a message of this type in valid UTF-8"})
                 validate(request)

@@ -22,7 +22,8 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, LocalizedMessage
 from google.rpc.status_pb2 import Status
 
 from thmnayah.api.v1 import annotations_pb2
-from thmnayah.auth.v1 import audit_pb2, auth_pb2
+from thmnayah.auth.v1 import api_keys_pb2, audit_pb2, auth_pb2
+from thmnayah.auth.v1.api_keys_pb2_grpc import ApiKeyServiceStub, ServiceAccountServiceStub
 from thmnayah.auth.v1.audit_pb2_grpc import AuditServiceStub
 from thmnayah.auth.v1.auth_pb2 import LoginRequest, RefreshTokensRequest, Tokens
 from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceStub
@@ -71,6 +72,7 @@ _SERVICES: tuple[ServiceDescriptor, ...] = tuple(
     for file in (
         auth_pb2,
         audit_pb2,
+        api_keys_pb2,
         content_pb2,
         blocks_pb2,
         comments_pb2,
@@ -234,6 +236,8 @@ class Mesh:
             else grpc.aio.insecure_channel(target, options=options, interceptors=calls)
         )
         self.auth = AuthServiceStub(self._channel)
+        self.api_keys = ApiKeyServiceStub(self._channel)
+        self.service_accounts = ServiceAccountServiceStub(self._channel)
         self.audit = AuditServiceStub(self._channel)
         self.content = ContentServiceStub(self._channel)
         self.taxonomy = TaxonomyServiceStub(self._channel)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import grpc
 import structlog
+from envoy_auth import external_auth_pb2_grpc
 from nats.aio.client import Client as NatsClient
 from nats.errors import Error as NatsError
 from pydantic import Field, SecretStr, field_validator
@@ -27,10 +28,12 @@ from pydantic import Field, SecretStr, field_validator
 from libs import config, db, errors, events, identity, outbox, rpc, telemetry
 from libs.denials import Denials
 from services.auth import audit, keys, sessions, users
+from services.auth.api_key_service import ApiKeyService, ServiceAccountService
 from services.auth.audit_service import AuditService
+from services.auth.exchange import EdgeService, Exchange
 from services.auth.passwords import Passwords
 from services.auth.service import AuthService
-from thmnayah.auth.v1 import audit_pb2_grpc, auth_pb2, auth_pb2_grpc
+from thmnayah.auth.v1 import api_keys_pb2_grpc, audit_pb2_grpc, auth_pb2, auth_pb2_grpc
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 FORGET_SECONDS = 3600
@@ -44,6 +47,10 @@ class Settings(config.StoreSettings):
     secret_key: SecretStr = Field(description="32 random bytes in base64, under which signing keys are stored.")
     access_token_seconds: int = Field(1800, ge=60, le=86_400, description="Life of an access token.")
     refresh_token_seconds: int = Field(604_800, ge=60, description="Life of a refresh token that is not used.")
+    key_environment: str = Field(
+        "live", pattern="^[a-z]{2,10}$", description="What API keys of this installation are marked with."
+    )
+    key_days: int = Field(365, ge=1, description="Longest life of a person's API key.")
     admin_email: str = Field("", description="E-mail address of the first administrator, for `create-admin`.")
     admin_password: SecretStr = Field(SecretStr(""), description="Password of the first administrator.")
 
@@ -99,6 +106,12 @@ async def serve(settings: Settings) -> None:
     def register(server: grpc.aio.Server) -> None:
         auth_pb2_grpc.add_AuthServiceServicer_to_server(servicer, server)
         audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(pool), server)
+        exchange = Exchange(pool, signer, environment=settings.key_environment)
+        api_keys_pb2_grpc.add_ApiKeyServiceServicer_to_server(
+            ApiKeyService(pool, exchange, longest=timedelta(days=settings.key_days)), server
+        )
+        api_keys_pb2_grpc.add_ServiceAccountServiceServicer_to_server(ServiceAccountService(pool), server)
+        external_auth_pb2_grpc.add_AuthorizationServicer_to_server(EdgeService(exchange), server)
 
     await rpc.serve(
         settings,

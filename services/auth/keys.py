@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import jwt
@@ -32,8 +33,8 @@ class Signer:
     kid: str
     private_key: ec.EllipticCurvePrivateKey = field(repr=False)
 
-    def sign(self, user: User, session_id: str, *, life_seconds: int) -> str:
-        """An RFC 9068 access token."""
+    def sign(self, user: User, session_id: str, *, life_seconds: int, scopes: Sequence[str] | None = None) -> str:
+        """An RFC 9068 access token; with `scopes` it allows no more than these."""
         now = int(time.time())
         claims = {
             "iss": ISSUER,
@@ -45,6 +46,7 @@ class Signer:
             "iat": now,
             "exp": now + life_seconds,
             "roles": list(user.roles),
+            **({} if scopes is None else {"scope": " ".join(scopes)}),
         }
         return jwt.encode(claims, self.private_key, ALGORITHM, headers={"typ": TOKEN_TYPE, "kid": self.kid})
 

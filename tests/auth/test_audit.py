@@ -6,7 +6,6 @@ import os
 import random
 import re
 import secrets
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -25,11 +24,10 @@ from libs.errors import Forbidden
 from libs.identity import Identity
 from services.auth import audit
 from services.auth.audit import GENESIS, Head
-from tests.auth.conftest import PASSWORD, MakeUser
+from tests.auth.conftest import PASSWORD, Find, MakeUser
 from tests.conftest import AuthStub, Metadata, bearer, eventually
 from tests.content.items import Caller
 from thmnayah.auth.v1.audit_pb2 import AuditEvent, ListAuditEventsRequest, VerifyAuditEventsRequest
-from thmnayah.auth.v1.audit_pb2_grpc import AuditServiceStub
 from thmnayah.auth.v1.auth_pb2 import CreateUserRequest, LoginRequest
 from thmnayah.content.v1.content_pb2 import (
     DeleteContentRequest,
@@ -42,31 +40,6 @@ if TYPE_CHECKING:
     from thmnayah.auth.v1.audit_pb2_grpc import AuditServiceAsyncStub
 
 OPERATIONS = int(os.environ.get("AUDIT_OPERATIONS", "300"))
-
-Find = Callable[..., Awaitable[list[AuditEvent]]]
-
-
-@pytest.fixture(scope="session")
-def records(edge: grpc.aio.Channel) -> "AuditServiceAsyncStub":
-    return AuditServiceStub(edge)
-
-
-@pytest.fixture(scope="session")
-def find(records: "AuditServiceAsyncStub", admin: Metadata) -> Find:
-    """All events that a filter finds, newest first."""
-
-    async def read(filter: str, page_size: int = 200) -> list[AuditEvent]:
-        found: list[AuditEvent] = []
-        request = ListAuditEventsRequest(filter=filter, page_size=page_size)
-        while True:
-            page = await records.ListAuditEvents(request, metadata=admin, timeout=10)
-            found += page.audit_events
-            if not page.next_page_token:
-                return found
-            request.page_token = page.next_page_token
-
-    return read
-
 
 # What is on record.
 
@@ -468,14 +441,3 @@ async def test_the_running_record_is_linked_and_verified_over_the_api(
     assert Head.parse(head).position >= event.position
     assert (await records.VerifyAuditEvents(wrong, metadata=admin, timeout=20)).problem
     assert Head.parse("") == Head(0, GENESIS)
-
-
-@pytest.mark.skipif(OPERATIONS < 10_000, reason="a figure: AUDIT_OPERATIONS=10000")
-async def test_ten_thousand_are_verified_in_a_second(chain: db.Pool) -> None:
-    await fill(chain, 9_900)
-    started = time.perf_counter()
-
-    head, problem = await verified(chain)
-
-    assert (head.position, problem) == (10_000, "")
-    assert time.perf_counter() - started < 1

@@ -22,6 +22,15 @@ MAY_CALL = {
     "AuthService/GetMe": EVERYONE - {""},
     "AuthService/CreateUser": {"admin"},
     "AuthService/GetJwks": EVERYONE,
+    "ApiKeyService/CreateApiKey": EVERYONE - {""},
+    "ApiKeyService/GetApiKey": EVERYONE - {""},
+    "ApiKeyService/ListApiKeys": EVERYONE - {""},
+    "ApiKeyService/DeleteApiKey": EVERYONE - {""},
+    "ApiKeyService/RotateApiKey": EVERYONE - {""},
+    "ApiKeyService/ExchangeApiKey": EVERYONE,
+    "ServiceAccountService/CreateServiceAccount": {"admin"},
+    "ServiceAccountService/ListServiceAccounts": {"admin"},
+    "ServiceAccountService/DeleteServiceAccount": {"admin"},
     "AuditService/ListAuditEvents": {"admin"},
     "AuditService/VerifyAuditEvents": {"admin"},
     "ContentService/CreateContent": EDITORS,
@@ -154,6 +163,7 @@ async def test_what_is_no_rpc_of_the_contracts_is_not_served(
     for path in (
         "/thmnayah.content.v1.ContentService/DropEverything",
         "/grpc.health.v1.Health/Check",
+        "/envoy.service.auth.v3.Authorization/Check",
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
         "/thmnayah.auth.v1.AuthService/../../x",
     ):

@@ -13,6 +13,7 @@ Json = dict[str, Any]
 
 ISTIO = Path(__file__).parents[2] / "deploy" / "istio"
 HEALTH = "/grpc.health.v1.Health/Check"
+CHECK = "/envoy.service.auth.v3.Authorization/Check"
 KEYS = "/thmnayah.auth.v1.AuthService/GetJwks"
 
 DOCUMENTS: list[Json] = [
@@ -74,6 +75,7 @@ def test_the_listed_calls_are_those_of_the_contracts() -> None:
     for (_, service), paths in expected.items():
         assert service in {"auth", "content", "search"}
         paths.append(HEALTH)
+    expected["gateway", "auth"].append(CHECK)
     expected["content", "auth"] = expected["search", "auth"] = [KEYS]
     assert {pair: sorted(paths) for pair, paths in allowed.items()} == {
         pair: sorted(paths) for pair, paths in expected.items()
