@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn, ParamSpec
 
 import typer
 
-from thmnayah.cli import contents, doctor, search, session, transfer, users
+from thmnayah.cli import audit, contents, doctor, keys, search, session, transfer, users
 from thmnayah.cli.terminal import CommandError, describe, print_error
 from thmnayah.client import ApiError
 
@@ -53,6 +53,19 @@ def build() -> typer.Typer:
     user = typer.Typer(help="Accounts of people.", no_args_is_help=True)
     user.command("create")(_blocking(users.create))
     app.add_typer(user, name="user")
+
+    key = typer.Typer(help="API keys of programs.", no_args_is_help=True)
+    key.command("create")(_blocking(keys.create))
+    key.command("list")(_blocking(keys.list_))
+    key.command("revoke")(_blocking(keys.revoke))
+    key.command("rotate")(_blocking(keys.rotate))
+    app.add_typer(key, name="key")
+
+    record = typer.Typer(help="The record of what was done and refused.", no_args_is_help=True)
+    record.command("list")(_blocking(audit.list_))
+    record.command("export")(_blocking(audit.export))
+    record.command("verify")(_blocking(audit.verify))
+    app.add_typer(record, name="audit")
     return app
 
 
