@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import nats.errors
 import structlog
@@ -62,6 +62,8 @@ class Event:
     id: str
     subject: str
     message: Message
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """As `outbox.row` made them."""
 
 
 Handler = Callable[[Connection, Sequence[Event]], Awaitable[None]]
@@ -254,7 +256,7 @@ def _decode(message: Msg) -> Event | None:
     except KeyError:
         _log.info("event_type_unknown", type=headers.get("ce-type"), subject=message.subject)
         return None
-    return Event(headers.get("ce-id", ""), message.subject, kind.FromString(message.data))
+    return Event(headers.get("ce-id", ""), message.subject, kind.FromString(message.data), headers)
 
 
 async def _give_up_or_retry(pool: Pool, consumer: str, message: Msg) -> None:

@@ -42,6 +42,8 @@ class Identity:
     permissions: Held = field(default_factory=dict, repr=False)
     epoch: int = 0
     """Grows with each change of the user that makes older tokens untrue."""
+    by_key: bool = False
+    """Whether it is a program with an API key, which narrows the permissions."""
 
     def may(self, permission: str) -> bool:
         """Whether any of the caller's roles grants the permission, on some items at least."""
@@ -160,8 +162,10 @@ class Verifier:
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError):
             raise token_invalid() from None
         await self.roles.reach(roles, roles_version)
-        held = hold(str(claims["sub"]), roles, self.roles.grants)
-        identity = Identity(str(claims["sub"]), str(claims["sid"]), roles, held, epoch)
+        held, scope = hold(str(claims["sub"]), roles, self.roles.grants), claims.get("scope")
+        if scope is not None:
+            held = {permission: held[permission] for permission in held.keys() & str(scope).split()}
+        identity = Identity(str(claims["sub"]), str(claims["sid"]), roles, held, epoch=epoch, by_key=scope is not None)
         self._verified[digest] = (identity, float(claims["exp"]))
         if len(self._verified) > self.REMEMBERED:
             self._verified.popitem(last=False)

@@ -24,6 +24,7 @@ from prometheus_client import Counter, Gauge
 from libs import db, events, telemetry
 from libs.db import Connection, Pool, Record
 from libs.errors import Unavailable
+from libs.identity import caller
 from thmnayah.api.v1 import annotations_pb2
 
 # Each service's first migration makes its outbox with this; it never changes, later ones alter it.
@@ -65,6 +66,7 @@ def row(event: Message, *, about: str) -> tuple[str, str, dict[str, str], bytes]
     """
     descriptor = event.DESCRIPTOR
     event_id = str(uuid_utils.uuid7())
+    who = caller.get()
     headers = {
         "ce-specversion": "1.0",
         "ce-id": event_id,
@@ -72,6 +74,8 @@ def row(event: Message, *, about: str) -> tuple[str, str, dict[str, str], bytes]
         "ce-source": "/services/" + descriptor.full_name.split(".")[1],
         "ce-subject": about,
         "ce-time": datetime.now(UTC).isoformat(),
+        # Extensions: who did it and with which session; not there when the platform did.
+        **({"ce-actor": who.user_id, "ce-session": who.session_id} if who.user_id else {}),
         "content-type": "application/protobuf",
         **telemetry.outgoing_headers(),
     }

@@ -36,6 +36,7 @@ from libs.identity import Verifier
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Metadata = Mapping[str, str]
+Denied = Callable[[Failure, str], None]
 
 # A caller that names no deadline gets this one; work that nobody waits for is not done.
 DEFAULT_DEADLINE_SECONDS = 5.0
@@ -73,6 +74,19 @@ def request_header(name: str) -> str:
     return _metadata.get().get(name, "")
 
 
+def take_headers(headers: Metadata) -> str:
+    """Make these, named in lower case, the headers of the call being served; returns its request id."""
+    _metadata.set(headers)
+    request_id = headers.get("x-request-id", "")[:128] or str(uuid.uuid4())
+    telemetry.request_id.set(request_id)
+    return request_id
+
+
+def client_address() -> str:
+    """Where the call being served came from, as the edge saw it; "" for a call that passed it by."""
+    return request_header("x-forwarded-for").rpartition(",")[2].strip()[:64]
+
+
 @dataclass(frozen=True)
 class Encoded:
     """An answer that is there as bytes: to parse a long one and write it again would take most of its time."""
@@ -85,8 +99,9 @@ class Encoded:
 class Boundary(grpc.aio.ServerInterceptor):
     """What stands between the network and every method of ours."""
 
-    def __init__(self, verifier: Verifier, concurrent_calls: int) -> None:
+    def __init__(self, verifier: Verifier, concurrent_calls: int, denied: Denied | None = None) -> None:
         self._verifier = verifier
+        self._denied = denied
         self._concurrent_calls = concurrent_calls
         self._running = 0
         self._rpcs = {rpc.path: rpc for rpc in contracts.rpcs()}
@@ -116,6 +131,8 @@ class Boundary(grpc.aio.ServerInterceptor):
     def _guard(self, rpc: contracts.Rpc, method: Any) -> Any:
         name, answers = rpc.path, rpc.descriptor.output_type
         access, has_side_effects = rpc.access, rpc.has_side_effects
+        # What people do with their own account and its credentials, a key of theirs does not.
+        keyless = rpc.service == "auth" and has_side_effects and access.WhichOneof("rule") == "signed_in"
         succeeded = _seconds.labels(name, "OK")
 
         async def call(request: Message | None, context: Context) -> Message:
@@ -124,16 +141,18 @@ class Boundary(grpc.aio.ServerInterceptor):
             metadata = {str(key): value for key, value in sent if isinstance(value, str)}
             if sum(key == "authorization" for key, _ in sent) > 1:  # whose word would hold?
                 metadata["authorization"] = "several"
-            _metadata.set(metadata)
-            request_id = metadata.get("x-request-id", "")[:128] or str(uuid.uuid4())
-            telemetry.request_id.set(request_id)
+            request_id = take_headers(metadata)
             try:
                 with _span(name, metadata):
-                    reply = await self._call(request, context, metadata, access, has_side_effects, method)
+                    reply = await self._call(
+                        request, context, metadata, access, has_side_effects, method, keyless=keyless
+                    )
                 if getattr(reply, "DESCRIPTOR", None) is not answers:  # grpc would tell the caller what it was
                     _log.error("answer_of_another_type", method=name, type=type(reply).__name__)
                     raise Internal
             except Failure as failure:
+                if self._denied is not None and isinstance(failure, Forbidden):
+                    self._denied(failure, name)
                 status = failure.status(language=_language(metadata), request_id=request_id)
                 _seconds.labels(name, grpc_code(failure).name).observe(time.perf_counter() - started)
                 await context.abort_with_status(rpc_status.to_status(status))
@@ -151,6 +170,8 @@ class Boundary(grpc.aio.ServerInterceptor):
         access: Any,
         has_side_effects: bool,
         method: Callable[[Any, Context], Awaitable[Message]],
+        *,
+        keyless: bool,
     ) -> Message:
         if self._running >= self._concurrent_calls:
             _shed.inc()
@@ -164,6 +185,10 @@ class Boundary(grpc.aio.ServerInterceptor):
                 raise DeadlineExceeded
             async with asyncio.timeout(seconds - MARGIN_SECONDS) as deadline:
                 await self._authorise(metadata, access, has_side_effects)
+                if keyless and identity.caller.get().by_key:
+                    raise Forbidden(
+                        "API_KEY_REFUSED", "sign in for this; a key does not do", "سجّل الدخول لهذا؛ لا يكفي مفتاح"
+                    )
                 if request is None:
                     raise InvalidArgument({"request": "is not a message of this type in valid UTF-8"})
                 validate(request)
@@ -300,6 +325,7 @@ async def serve(
     needs: Mapping[str, Dependency],
     uses: Mapping[str, Dependency] | None = None,
     tasks: Sequence[Task] = (),
+    denied: Denied | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return.
 
@@ -307,13 +333,16 @@ async def serve(
         register: adds the servicers.
         needs: for each dependency, a check that raises while it is away. Readiness is that none does.
         uses: the same for dependencies without which calls can still be served.
+        denied: hears of each call that is refused to its caller, and of which RPC.
         tasks: run beside the server; one that fails ends the process, and whoever runs it starts it again.
 
     On a signal: readiness says no at once, calls go on being accepted for `drain_seconds` while
     callers notice, then those being served may finish.
     """
     server = grpc.aio.server(
-        interceptors=[Boundary(verifier, settings.concurrent_calls)], options=_OPTIONS, maximum_concurrent_rpcs=None
+        interceptors=[Boundary(verifier, settings.concurrent_calls, denied)],
+        options=_OPTIONS,
+        maximum_concurrent_rpcs=None,
     )
     health = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)

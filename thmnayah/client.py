@@ -22,7 +22,9 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, LocalizedMessage
 from google.rpc.status_pb2 import Status
 
 from thmnayah.api.v1 import annotations_pb2
-from thmnayah.auth.v1 import auth_pb2, roles_pb2, sessions_pb2, signing_keys_pb2
+from thmnayah.auth.v1 import api_keys_pb2, audit_pb2, auth_pb2, roles_pb2, sessions_pb2, signing_keys_pb2
+from thmnayah.auth.v1.api_keys_pb2_grpc import ApiKeyServiceStub, ServiceAccountServiceStub
+from thmnayah.auth.v1.audit_pb2_grpc import AuditServiceStub
 from thmnayah.auth.v1.auth_pb2 import LoginRequest, RefreshTokensRequest, Tokens
 from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceStub
 from thmnayah.auth.v1.roles_pb2_grpc import RoleServiceStub
@@ -75,6 +77,8 @@ _SERVICES: tuple[ServiceDescriptor, ...] = tuple(
         sessions_pb2,
         signing_keys_pb2,
         roles_pb2,
+        audit_pb2,
+        api_keys_pb2,
         content_pb2,
         blocks_pb2,
         comments_pb2,
@@ -241,6 +245,9 @@ class Mesh:
         self.sessions = SessionServiceStub(self._channel)
         self.signing_keys = SigningKeyServiceStub(self._channel)
         self.roles = RoleServiceStub(self._channel)
+        self.api_keys = ApiKeyServiceStub(self._channel)
+        self.service_accounts = ServiceAccountServiceStub(self._channel)
+        self.audit = AuditServiceStub(self._channel)
         self.content = ContentServiceStub(self._channel)
         self.taxonomy = TaxonomyServiceStub(self._channel)
         self.comments = CommentServiceStub(self._channel)

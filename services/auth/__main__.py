@@ -2,6 +2,8 @@
 
     python -m services.auth                            serves
     python -m services.auth migrate                    brings the database up to date
+    python -m services.auth verify-audit [--head HEAD] checks the chain of the audit, and that it leads through a
+                                                       head that was noted; prints the head
     python -m services.auth create-admin               makes the first administrator, if there is none,
                                                        of THMNAYAH_ADMIN_EMAIL and THMNAYAH_ADMIN_PASSWORD
     python -m services.auth create-user EMAIL ROLE …   makes an account; the password is a line of standard input
@@ -19,19 +21,27 @@ from pathlib import Path
 
 import grpc
 import structlog
+from envoy_auth import external_auth_pb2_grpc
 from nats.aio.client import Client as NatsClient
+from nats.errors import Error as NatsError
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from libs import config, db, errors, events, identity, outbox, rpc, telemetry
+from libs.denials import Denials
 from libs.revocations import Revocations
 from libs.roles import Roles
-from services.auth import keys, revocations, roles, sessions, users
+from services.auth import audit, keys, revocations, roles, sessions, users
+from services.auth.api_key_service import ApiKeyService, ServiceAccountService
+from services.auth.audit_service import AuditService
+from services.auth.exchange import EdgeService, Exchange
 from services.auth.passwords import Passwords
 from services.auth.role_service import RoleService
 from services.auth.service import AuthService
 from services.auth.session_service import SessionService
 from services.auth.signing_key_service import SigningKeyService
 from thmnayah.auth.v1 import (
+    api_keys_pb2_grpc,
+    audit_pb2_grpc,
     auth_pb2,
     auth_pb2_grpc,
     roles_pb2,
@@ -59,6 +69,10 @@ class Settings(config.StoreSettings):
         150, ge=1, description="From a key's publication to its use; longer than the edge keeps keys."
     )
     old_secret_key: SecretStr = Field(SecretStr(""), description="THMNAYAH_SECRET_KEY as it was before it was changed.")
+    api_key_environment: str = Field(
+        "live", pattern="^[a-z]{2,10}$", description="What API keys of this installation are marked with."
+    )
+    api_key_days: int = Field(365, ge=1, description="Longest life of a person's API key.")
     admin_email: str = Field("", description="E-mail address of the first administrator, for `create-admin`.")
     admin_password: SecretStr = Field(SecretStr(""), description="Password of the first administrator.")
 
@@ -75,6 +89,7 @@ class Settings(config.StoreSettings):
 async def serve(settings: Settings) -> None:
     pool = await db.connect(settings.database_url.get_secret_value(), service="auth", size=settings.pool_size)
     nats = NatsClient()
+    refused = Denials(nats)
     ring = await key_ring(settings, pool)
     terms = sessions.Terms(
         access=timedelta(seconds=settings.access_token_seconds),
@@ -104,21 +119,19 @@ async def serve(settings: Settings) -> None:
         sessions_pb2_grpc.add_SessionServiceServicer_to_server(SessionService(pool), server)
         signing_keys_pb2_grpc.add_SigningKeyServiceServicer_to_server(SigningKeyService(ring), server)
         roles_pb2_grpc.add_RoleServiceServicer_to_server(RoleService(pool, known), server)
-
-    async def forget() -> None:
-        while True:
-            try:
-                async with db.transaction(pool) as conn:
-                    await sessions.forget_expired(conn)
-                    await revocations.forget_expired(conn)
-            except errors.Unavailable:
-                _log.warning("expired_sessions_kept")
-            await asyncio.sleep(FORGET_SECONDS)
+        audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(pool), server)
+        exchange = Exchange(pool, ring, environment=settings.api_key_environment)
+        api_keys_pb2_grpc.add_ApiKeyServiceServicer_to_server(
+            ApiKeyService(pool, exchange, longest=timedelta(days=settings.api_key_days)), server
+        )
+        api_keys_pb2_grpc.add_ServiceAccountServiceServicer_to_server(ServiceAccountService(pool), server)
+        external_auth_pb2_grpc.add_AuthorizationServicer_to_server(EdgeService(exchange), server)
 
     await rpc.serve(
         settings,
         verifier=identity.Verifier(own_keys, known, revoked),
         register=register,
+        denied=refused.note,
         needs={"postgresql": lambda: db.ping(pool)},
         uses={"nats": lambda: events.ping(nats)},
         tasks=[
@@ -126,10 +139,46 @@ async def serve(settings: Settings) -> None:
             lambda: outbox.relay(pool, nats, stream="user", replicas=settings.stream_replicas),
             lambda: revoked.listen(nats),
             ring.follow,
-            forget,
+            lambda: _forget(pool),
+            refused.tell,
+            lambda: audit.keep_linking(pool),
+            lambda: _record_content(pool, nats),
+            lambda: _record_denials(pool, nats, settings.stream_replicas),
         ],
     )
     await pool.close()
+
+
+async def _forget(pool: db.Pool) -> None:
+    """Remove, for ever, what ended."""
+    while True:
+        try:
+            async with db.transaction(pool) as conn:
+                await sessions.forget_expired(conn)
+                await revocations.forget_expired(conn)
+        except errors.Unavailable:
+            _log.warning("expired_sessions_kept")
+        await asyncio.sleep(FORGET_SECONDS)
+
+
+async def _record_content(pool: db.Pool, nats: NatsClient) -> None:
+    """Put on record, for ever, what the events of content tell."""
+    await events.consume(
+        pool, nats, stream="content", consumer="audit", subjects=audit.CONTENT_SUBJECTS, handler=audit.put
+    )
+
+
+async def _record_denials(pool: db.Pool, nats: NatsClient, replicas: int) -> None:
+    """The same for denials, which all services publish on a stream of this one."""
+    while True:
+        try:
+            await events.connected(nats)
+            await events.ensure_stream(nats, "audit", replicas=replicas)
+            break
+        except (NatsError, TimeoutError, OSError) as error:
+            events.raise_if_cancelled(error)
+            await asyncio.sleep(1)
+    await events.consume(pool, nats, stream="audit", consumer="audit", subjects=["audit.>"], handler=audit.put)
 
 
 async def key_ring(settings: Settings, pool: db.Pool) -> keys.Ring:
@@ -186,6 +235,23 @@ async def create_user(settings: Settings, request: auth_pb2.CreateUserRequest, *
     return "created"
 
 
+async def verify_audit(settings: Settings, noted: str) -> None:
+    """Print the head of the audit's chain, or end the process with where it breaks."""
+    try:
+        expected = audit.Head.parse(noted)
+    except ValueError:
+        sys.exit("--head: is not a head, such as 12:9f86d08…")
+    pool = await db.connect(settings.database_url.get_secret_value(), service="auth", size=1)
+    head, problem, more = audit.Head(), "", True
+    while more:
+        async with db.connection(pool) as conn:
+            head, problem, more = await audit.verify(conn, head, noted=expected, limit=audit.BATCH)
+    await pool.close()
+    if problem:
+        sys.exit(f"the chain is broken: {problem}")
+    print(head)
+
+
 def main() -> None:
     settings = Settings.load()
     telemetry.start("auth", settings)
@@ -214,6 +280,8 @@ def main() -> None:
             print(asyncio.run(rotate_keys(settings, *commands[2:])))
         except errors.NotFound as error:
             sys.exit(str(error))
+    elif commands == ["verify-audit"] or (commands[:2] == ["verify-audit", "--head"] and len(commands) == 3):
+        asyncio.run(verify_audit(settings, commands[2] if len(commands) == 3 else ""))
     elif commands:
         sys.exit(__doc__)
     telemetry.stop()

@@ -45,11 +45,21 @@ class Signer:
     use_time: datetime
     """When it is used first."""
 
-    def sign(self, user: User, session_id: str, *, epoch: int, roles_version: int, life_seconds: int) -> str:
+    def sign(
+        self,
+        user: User,
+        session_id: str,
+        *,
+        epoch: int,
+        roles_version: int,
+        life_seconds: int,
+        scopes: Sequence[str] | None = None,
+    ) -> str:
         """An RFC 9068 access token.
 
         Args:
             roles_version: of all roles: whoever decides by older ones asks for them again; 0 when it does not matter.
+            scopes: it allows no more than these permissions.
         """
         now = int(time.time())
         claims = {
@@ -64,6 +74,7 @@ class Signer:
             "roles": list(user.roles),
             "epoch": epoch,
             "rv": roles_version,
+            **({} if scopes is None else {"scope": " ".join(scopes)}),
         }
         return jwt.encode(claims, self.private_key, ALGORITHM, headers={"typ": TOKEN_TYPE, "kid": self.kid})
 

@@ -151,6 +151,17 @@ async def version_for(conn: Connection, roles: Iterable[str]) -> int:
     return version
 
 
+async def permissions_of(conn: Connection, roles: Sequence[str]) -> set[str]:
+    """All that any of some roles grants, with conditions or without."""
+    rows = (
+        []
+        if BUILT_IN.keys() >= {*roles}
+        else await conn.fetch(f"SELECT {_COLUMNS} FROM roles WHERE id = ANY($1)", roles)
+    )
+    known = BUILT_IN | {row["id"]: tuple(map(grant, _role(row).grants)) for row in rows}
+    return {each.permission for role in roles for each in known.get(role, ())}
+
+
 async def assignable(conn: Connection, roles: Sequence[str], *, by: Identity | None) -> list[str]:
     """The roles to give to a user, by their names of today.
 

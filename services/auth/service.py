@@ -7,7 +7,7 @@ from libs.db import Connection, Pool, connection, transaction
 from libs.errors import InvalidArgument, Unauthenticated
 from libs.identity import caller
 from libs.rpc import Context
-from services.auth import browsers, keys, roles, sessions, users
+from services.auth import audit, browsers, keys, roles, sessions, users
 from services.auth.passwords import Passwords
 from thmnayah.auth.v1 import auth_pb2, auth_pb2_grpc
 
@@ -34,6 +34,9 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
             found = await users.credentials(conn, request.email)
         user, stored = found or (auth_pb2.User(), None)
         if not await self.passwords.verify(request.password, stored) or stored is None:
+            async with transaction(self.db) as conn:  # the address that was typed may be a password: it is not kept
+                target = f"user/{user.id}" if user.id else ""
+                await audit.record(conn, "session.started", outcome="FAILED", target=target)
             raise _credentials_invalid()
         rehashed = await self.passwords.hash(request.password) if self.passwords.outdated(stored) else None
         async with transaction(self.db) as conn:
@@ -51,6 +54,8 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
                 raise _credentials_invalid()
             user = await users.get(conn, user.id)  # not older than the epoch in its token
             version = await roles.version_for(conn, user.roles)
+            target = f"user/{user.id}"
+            await audit.record(conn, "session.started", target=target, actor=user.id, session=issued.session_id)
         return await self._tokens(user, issued, context, roles_version=version, browser=request.browser)
 
     async def RefreshTokens(self, request: auth_pb2.RefreshTokensRequest, context: Context) -> auth_pb2.Tokens:
@@ -84,6 +89,7 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
         async with transaction(self.db) as conn:
             user = await users.create(conn, request, password_hash=password_hash)
             await outbox.add(conn, auth_pb2.UserCreated(user=user), about=user.id)
+            await audit.record(conn, "user.created", target=f"user/{user.id}", details={"roles": " ".join(user.roles)})
         return user
 
     async def GetJwks(self, request: auth_pb2.GetJwksRequest, context: Context) -> auth_pb2.JsonWebKeySet:

@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr
 
 from libs import cache, config, db, events, identity, outbox, rpc, telemetry
 from libs.db import Pool
+from libs.denials import Denials
 from libs.errors import Failure
 from libs.revocations import Revocations
 from services.content import contents, references, schedules, waits
@@ -55,6 +56,7 @@ class Settings(config.StoreSettings):
 async def serve(settings: Settings) -> None:
     pool = await db.connect(settings.database_url.get_secret_value(), service="content", size=settings.pool_size)
     nats = NatsClient()
+    refused = Denials(nats)
     redis = cache.connect(settings.redis_url.get_secret_value())
     caches = Caches.make(redis, nats, cache_bytes=settings.cache_bytes, list_cache_bytes=settings.list_cache_bytes)
     locales = Locales(pool, caches.locales)
@@ -80,7 +82,9 @@ async def serve(settings: Settings) -> None:
             register=register,
             needs={"postgresql": lambda: db.ping(pool)},
             uses={"nats": lambda: events.ping(nats), "valkey": lambda: cache.ping(redis)},
+            denied=refused.note,
             tasks=[
+                refused.tell,
                 lambda: events.stay_connected(nats, settings.nats_url.get_secret_value(), service="content"),
                 lambda: revoked.listen(nats),
                 lambda: outbox.relay(pool, nats, stream="content", replicas=settings.stream_replicas),

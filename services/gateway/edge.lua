@@ -47,6 +47,19 @@ function envoy_on_request(handle)
   -- The scheme is to be read in any case (RFC 9110); jwt_authn knows one.
   local scheme, token = (headers:get("authorization") or ""):match("^(%a+) (.*)$")
   if scheme and scheme ~= "Bearer" and scheme:lower() == "bearer" then headers:replace("authorization", "Bearer " .. token) end
+  local key = headers:get("x-api-key")
+  if key then
+    if headers:get("authorization") then
+      handle:respond({[":status"] = "400"}, "x-api-key: may not stand beside authorization")
+      return
+    end
+    headers:remove("x-api-key")
+    headers:add("authorization", "Bearer " .. key)
+  end
+  -- Asked about by ext_authz, which knows this name and puts a token in the place of the key.
+  if (headers:get("authorization") or ""):find("^Bearer thm_") then
+    handle:streamInfo():dynamicMetadata():set("edge", "api_key", true)
+  end
   local name, place = misplaced(headers:get(":method"), headers:get(":path"))
   if name then
     handle:respond({[":status"] = "400"}, name .. ": belongs in the " .. place .. " and may not stand in the query")
@@ -85,7 +98,7 @@ local function reading_problem(text)
 end
 
 local function error_body(status, request, text)
-  local known = ERRORS[text:match('"reason":"(TOKEN_MISSING)"') or status] or ERRORS["500"]
+  local known = ERRORS[text:match('"reason":"(TOKEN_MISSING)"') or text:match('"reason":"(API_KEY_INVALID)"') or status] or ERRORS["500"]
   local kind = "type.googleapis.com/google.rpc."
   local message, told, violation = known.en, known[request.language], ""
   if status == "400" then

@@ -58,6 +58,7 @@ _ERRORS: dict[int, tuple[int, str, str, str]] = {
 # What gRPC calls a 404: the last of several with the same words holds.
 _UNKNOWN_METHOD = (12, "NOT_FOUND", _ERRORS[404][2], _ERRORS[404][3])
 _MISSING = (16, "TOKEN_MISSING", "sign in first", "سجّل الدخول أولًا")
+_KEY_INVALID = (16, "API_KEY_INVALID", "the API key is not valid", "مفتاح الواجهة البرمجية غير صالح")
 
 
 def bootstrap(settings: GatewaySettings) -> Json:
@@ -164,6 +165,7 @@ def _public(settings: GatewaySettings) -> Json:
                 "envoy.extensions.filters.http.lua.v3.Lua",
                 default_source_code={"inline_string": _lua()},
             ),
+            _API_KEYS,
             _jwt_authn(settings.jwks_cache_seconds),
             _extension(
                 "envoy.filters.http.buffer",
@@ -364,6 +366,7 @@ def _local_replies() -> Iterator[Json]:
     grpc = _header_filter("content-type", prefix="application/grpc")
     unsigned = _header_filter("authorization", present=False)
     yield {"filter": _all(_NO_KEYS, grpc), "status_code": 503, **_text_body(_ERRORS[503][2])}
+    yield {"filter": _all(_KEY_REFUSED, grpc), **_text_body(_KEY_INVALID[2])}
     yield {"filter": _all(_status_filter(401), unsigned, grpc), **_text_body(_MISSING[2])}
     yield {"filter": _all(_status_filter(403), grpc), "status_code": 401, **_text_body(_ERRORS[401][2])}
     for status, (_, _, english, _) in _ERRORS.items():
@@ -373,6 +376,7 @@ def _local_replies() -> Iterator[Json]:
     for language in ("ar", "en"):
         spoken = [_header_filter("accept-language", prefix="ar")] if language == "ar" else []
         yield {"filter": _all(_NO_KEYS, *spoken), "status_code": 503, **_json_body(_ERRORS[503], language)}
+        yield {"filter": _all(_KEY_REFUSED, *spoken), **_json_body(_KEY_INVALID, language)}
         yield {"filter": _all(_status_filter(401), unsigned, *spoken), **_json_body(_MISSING, language)}
         # What jwt_authn answers to a token that was made for another audience.
         signed = _header_filter("authorization", present=True)
@@ -438,13 +442,17 @@ def _lua() -> str:
     errors = [
         f'  ["{status}"] = {{code = {code}, reason = {json.dumps(reason)}, en = {json.dumps(english)},'
         f" ar = {json.dumps(arabic, ensure_ascii=False)}}},"
-        for status, (code, reason, english, arabic) in [*_ERRORS.items(), ("TOKEN_MISSING", _MISSING)]
+        for status, (code, reason, english, arabic) in [
+            *_ERRORS.items(),
+            ("TOKEN_MISSING", _MISSING),
+            ("API_KEY_INVALID", _KEY_INVALID),
+        ]
     ]
     details = {
         (english, language): base64.b64encode(
             Failure(reason, english, arabic).status(language=language, request_id="", code=code).SerializeToString()
         ).decode()
-        for code, reason, english, arabic in (*_ERRORS.values(), _MISSING, _UNKNOWN_METHOD)
+        for code, reason, english, arabic in (*_ERRORS.values(), _MISSING, _KEY_INVALID, _UNKNOWN_METHOD)
         for language in ("ar", "en")
     }
     grpc = [
@@ -540,13 +548,34 @@ _NO_KEYS = {
         expression="response.code_details.contains('Jwks_remote_fetch')",
     )
 }
+# Of requests that bring a key the auth service is asked, and nobody passes while it is away.
+_KEY_REFUSED = {
+    "extension_filter": _extension(
+        "envoy.access_loggers.extension_filters.cel",
+        "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+        expression="response.code_details == 'ext_authz_denied'",
+    )
+}
+_API_KEYS = _extension(
+    "envoy.filters.http.ext_authz",
+    "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
+    grpc_service={"envoy_grpc": {"cluster_name": "auth"}, "timeout": "1s"},
+    transport_api_version="V3",
+    failure_mode_allow=False,
+    status_on_error={"code": "ServiceUnavailable"},
+    # As edge.lua found it.
+    filter_enabled_metadata={"filter": "edge", "path": [{"key": "api_key"}], "value": {"bool_match": True}},
+    allowed_headers={
+        "patterns": [{"exact": name} for name in ("authorization", "user-agent", "x-forwarded-for", "x-request-id")]
+    },
+)
 # A 404. Not a direct response: the CORS filter looks at routes to clusters alone.
 _NOWHERE = {"cluster": "nowhere", "cluster_not_found_response_code": "NOT_FOUND"}
 _RESPONSE_HEADERS = {
     "x-content-type-options": "nosniff",
     "content-security-policy": "frame-ancestors 'none'",
     # The same address answers an editor and a reader differently.
-    "vary": "authorization, accept-language, origin",
+    "vary": "authorization, x-api-key, accept-language, origin",
 }
 _MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _BUFFER_ROUTE = "envoy.extensions.filters.http.buffer.v3.BufferPerRoute"

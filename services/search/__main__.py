@@ -8,6 +8,7 @@ from nats.aio.client import Client as NatsClient
 from pydantic import Field
 
 from libs import config, db, events, identity, rpc, telemetry
+from libs.denials import Denials
 from libs.revocations import Revocations
 from services.search.documents import Writer
 from services.search.index import Index
@@ -28,6 +29,7 @@ class Settings(config.StoreSettings):
 async def serve(settings: Settings) -> None:
     pool = await db.connect(settings.database_url.get_secret_value(), service="search", size=settings.pool_size)
     nats = NatsClient()
+    refused = Denials(nats)
     servicer = SearchService(pool, Index(size_bytes=settings.index_bytes), answers_bytes=settings.answers_bytes)
     async with rpc.channel(settings.auth_address) as auth:
         revoked = Revocations.asking(auth)
@@ -37,7 +39,9 @@ async def serve(settings: Settings) -> None:
             register=lambda server: search_pb2_grpc.add_SearchServiceServicer_to_server(servicer, server),
             needs={"postgresql": lambda: db.ping(pool)},
             uses={"nats": lambda: events.ping(nats)},
+            denied=refused.note,
             tasks=[
+                refused.tell,
                 lambda: events.stay_connected(nats, settings.nats_url.get_secret_value(), service="search"),
                 lambda: revoked.listen(nats),
                 lambda: events.consume(

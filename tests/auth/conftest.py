@@ -10,8 +10,13 @@ import pytest
 
 from deploy.local.mesh import Mesh
 from tests.conftest import AuthStub, Metadata, bearer
+from thmnayah.auth.v1.audit_pb2 import AuditEvent, ListAuditEventsRequest
+from thmnayah.auth.v1.audit_pb2_grpc import AuditServiceStub
 from thmnayah.auth.v1.auth_pb2 import CreateUserRequest, User
 from thmnayah.auth.v1.sessions_pb2_grpc import SessionServiceStub
+
+if TYPE_CHECKING:
+    from thmnayah.auth.v1.audit_pb2_grpc import AuditServiceAsyncStub
 
 PASSWORD = "Correct-Horse-7"
 
@@ -23,6 +28,7 @@ else:
     SessionStub = SessionServiceStub
 
 MakeUser = Callable[..., Awaitable[User]]
+Find = Callable[..., Awaitable[list[AuditEvent]]]
 
 
 @pytest.fixture(scope="session")
@@ -54,3 +60,25 @@ async def auth_db(mesh: Mesh) -> AsyncIterator["asyncpg.Connection[asyncpg.Recor
     conn = await asyncpg.connect(mesh.database_url("auth"))
     yield conn
     await conn.close()
+
+
+@pytest.fixture(scope="session")
+def records(edge: grpc.aio.Channel) -> "AuditServiceAsyncStub":
+    return AuditServiceStub(edge)
+
+
+@pytest.fixture(scope="session")
+def find(records: "AuditServiceAsyncStub", admin: Metadata) -> Find:
+    """All events that a filter finds, newest first."""
+
+    async def read(filter: str, page_size: int = 200) -> list[AuditEvent]:
+        found: list[AuditEvent] = []
+        request = ListAuditEventsRequest(filter=filter, page_size=page_size)
+        while True:
+            page = await records.ListAuditEvents(request, metadata=admin, timeout=10)
+            found += page.audit_events
+            if not page.next_page_token:
+                return found
+            request.page_token = page.next_page_token
+
+    return read

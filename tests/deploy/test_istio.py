@@ -13,6 +13,7 @@ Json = dict[str, Any]
 
 ISTIO = Path(__file__).parents[2] / "deploy" / "istio"
 HEALTH = "/grpc.health.v1.Health/Check"
+CHECK = "/envoy.service.auth.v3.Authorization/Check"
 KEYS = "/thmnayah.auth.v1.AuthService/GetJwks"
 REVOCATIONS = "/thmnayah.auth.v1.SessionService/ListRevocations"
 ROLES = "/thmnayah.auth.v1.RoleService/GetRoleSnapshot"
@@ -78,6 +79,7 @@ def test_the_listed_calls_are_those_of_the_contracts() -> None:
         paths.append(HEALTH)
     expected["content", "auth"] = expected["search", "auth"] = [KEYS, REVOCATIONS, ROLES]
     expected["gateway", "auth"] += [REVOCATIONS, ROLES]  # its own service verifies tokens too
+    expected["gateway", "auth"].append(CHECK)
     assert {pair: sorted(paths) for pair, paths in allowed.items()} == {
         pair: sorted(paths) for pair, paths in expected.items()
     }

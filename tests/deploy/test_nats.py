@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nats.errors
 import pytest
+from google.protobuf.message import Message
 from nats.aio.client import Client
 
 from deploy.local.mesh import Mesh
@@ -17,6 +18,8 @@ from libs import db, events
 from libs.db import Connection
 from libs.events import Event
 from tests.conftest import eventually, free_port
+from thmnayah.api.v1 import annotations_pb2
+from thmnayah.auth.v1.audit_pb2 import AccessDenied
 from thmnayah.content.v1.content_pb2 import ContentPublished
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "nats.conf"
@@ -103,43 +106,57 @@ async def test_every_service_hears_which_tokens_to_refuse(server: Server, servic
     await client.close()
 
 
-async def test_search_reads_what_content_publishes(server: Server, mesh: Mesh) -> None:
-    content, search = await server.connect("content"), await server.connect("search")
+@pytest.mark.parametrize(
+    ("reader", "consumer", "owner", "stream", "publisher", "event"),
+    [
+        ("search", "search", "content", "content", "content", ContentPublished),
+        ("auth", "audit", "content", "content", "content", ContentPublished),
+        ("auth", "audit", "auth", "audit", "content", AccessDenied),
+        ("auth", "audit", "auth", "audit", "search", AccessDenied),
+    ],
+)
+async def test_what_is_published_reaches_whom_it_is_for(
+    server: Server,
+    mesh: Mesh,
+    reader: str,
+    consumer: str,
+    owner: str,
+    stream: str,
+    publisher: str,
+    event: type[Message],
+) -> None:
+    owning, publishing, reading = [await server.connect(name) for name in (owner, publisher, reader)]
+    subject = event.DESCRIPTOR.GetOptions().Extensions[annotations_pb2.event_subject]
     pool = await db.connect(mesh.database_url("search"), service="search", size=1)
     seen: list[Event] = []
 
     async def handler(_conn: Connection, batch: Sequence[Event]) -> None:
         seen.extend(batch)
 
-    consumer = asyncio.create_task(
-        events.consume(
-            pool, search, stream="content", consumer="search", subjects=["content.published"], handler=handler
-        )
+    consuming = asyncio.create_task(
+        events.consume(pool, reading, stream=stream, consumer=consumer, subjects=[subject], handler=handler)
     )
     try:
-        await events.ensure_stream(content, "content")
-        await content.jetstream().publish(
-            "content.published",
-            b"",
-            timeout=5,
-            headers={"ce-type": ContentPublished.DESCRIPTOR.full_name, "ce-id": "1"},
+        await events.ensure_stream(owning, stream)
+        await publishing.jetstream().publish(
+            subject, b"", timeout=5, headers={"ce-type": event.DESCRIPTOR.full_name, "ce-id": "1"}
         )
 
         async def acknowledged() -> bool:
             try:
-                info = await search.jetstream().consumer_info("content", "search")
+                info = await reading.jetstream().consumer_info(stream, consumer)
             except nats.errors.Error:  # not there yet
                 return False
             return bool(seen) and info.num_ack_pending == 0
 
         await eventually(acknowledged)
     finally:
-        consumer.cancel()
+        consuming.cancel()
         with suppress(asyncio.CancelledError):
-            await consumer
+            await consuming
         await pool.close()
-        await content.close()
-        await search.close()
+        for client in (owning, publishing, reading):
+            await client.close()
 
 
 @pytest.mark.parametrize(
@@ -152,6 +169,10 @@ async def test_search_reads_what_content_publishes(server: Server, mesh: Mesh) -
         ("search", "token.revoked"),
         ("content", "token.revoked"),
         ("content", "session.reused"),
+        ("content", "audit.exported"),
+        ("content", "$JS.API.STREAM.PURGE.audit"),
+        ("auth", "$JS.API.STREAM.PURGE.audit"),
+        ("auth", "$JS.API.CONSUMER.MSG.NEXT.content.search"),
         ("auth", "$JS.API.STREAM.DELETE.user"),
         ("content", "$JS.API.STREAM.PURGE.content"),
         ("search", "$JS.API.STREAM.DELETE.content"),

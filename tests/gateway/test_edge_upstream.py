@@ -440,6 +440,21 @@ async def test_an_edge_without_keys_does_not_blame_the_token(deserted: str, upst
     assert (error.reason, error.locale) == ("DEPENDENCY_UNAVAILABLE", language)
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        http("/v1/contents", "X-Api-Key: thm_live_x"),
+        http("/v1/me", "Authorization: Bearer thm_live_x"),
+        http("/healthz", "Authorization: bearer thm_live_x"),
+    ],
+)
+async def test_nobody_passes_with_a_key_that_nobody_can_check(deserted: str, call: bytes) -> None:
+    answer = await send(deserted, call)
+
+    assert answer.status == 503
+    assert problem(answer.status, answer.headers, answer.body).reason == "DEPENDENCY_UNAVAILABLE"
+
+
 async def test_nor_does_it_to_a_grpc_caller(deserted: str, upstream: Upstream) -> None:
     metadata = (("authorization", f"Bearer {upstream.token()}"),)
     async with grpc.aio.insecure_channel(deserted) as channel:

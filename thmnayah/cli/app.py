@@ -10,7 +10,19 @@ from typing import Annotated, Any, NoReturn, ParamSpec
 
 import typer
 
-from thmnayah.cli import contents, doctor, keys, roles, search, session, sessions, transfer, users
+from thmnayah.cli import (
+    audit,
+    contents,
+    doctor,
+    keys,
+    roles,
+    search,
+    session,
+    sessions,
+    signing_keys,
+    transfer,
+    users,
+)
 from thmnayah.cli.terminal import CommandError, describe, print_error
 from thmnayah.client import ApiError
 
@@ -60,10 +72,10 @@ def build() -> typer.Typer:
     sign_ins.command("end-all")(_blocking(sessions.end_all))
     app.add_typer(sign_ins, name="session")
 
-    signing_keys = typer.Typer(help="The keys that access tokens are signed with.", no_args_is_help=True)
-    signing_keys.command("list")(_blocking(keys.list_))
-    signing_keys.command("rotate")(_blocking(keys.rotate))
-    app.add_typer(signing_keys, name="keys")
+    signing = typer.Typer(help="The keys that access tokens are signed with.", no_args_is_help=True)
+    signing.command("list")(_blocking(signing_keys.list_))
+    signing.command("rotate")(_blocking(signing_keys.rotate))
+    app.add_typer(signing, name="keys")
 
     role = typer.Typer(help="Roles and what they grant.", no_args_is_help=True)
     role.command("list")(_blocking(roles.list_))
@@ -72,6 +84,19 @@ def build() -> typer.Typer:
     role.command("update")(_blocking(roles.update))
     role.command("delete")(_blocking(roles.delete))
     app.add_typer(role, name="role")
+
+    key = typer.Typer(help="API keys of programs.", no_args_is_help=True)
+    key.command("create")(_blocking(keys.create))
+    key.command("list")(_blocking(keys.list_))
+    key.command("revoke")(_blocking(keys.revoke))
+    key.command("rotate")(_blocking(keys.rotate))
+    app.add_typer(key, name="key")
+
+    record = typer.Typer(help="The record of what was done and refused.", no_args_is_help=True)
+    record.command("list")(_blocking(audit.list_))
+    record.command("export")(_blocking(audit.export))
+    record.command("verify")(_blocking(audit.verify))
+    app.add_typer(record, name="audit")
     return app
 
 
