@@ -30,7 +30,7 @@ _DEFINE = frozenset({"content_types.create", "content_types.update", "content_ty
 
 # What each built-in role grants. A permission names what it allows: service, then verb.
 ROLES: dict[str, frozenset[str]] = {
-    "admin": _WRITE | _DEFINE | {"users.create", "content.moderate_comments"},
+    "admin": _WRITE | _DEFINE | {"users.create", "mfa.edit_policy", "mfa.reset", "content.moderate_comments"},
     "editor": _WRITE,
     "reader": frozenset(),
 }
