@@ -15,15 +15,18 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+import grpc
 import structlog
 from nats.aio.client import Client as NatsClient
 from pydantic import Field, SecretStr, field_validator
 
 from libs import config, db, errors, events, identity, outbox, rpc, telemetry
-from services.auth import keys, sessions, users
+from services.auth import challenges, keys, sessions, users
+from services.auth.mfa_service import MfaService
+from services.auth.passkeys import RelyingParty
 from services.auth.passwords import Passwords
 from services.auth.service import AuthService
-from thmnayah.auth.v1 import auth_pb2, auth_pb2_grpc
+from thmnayah.auth.v1 import auth_pb2, auth_pb2_grpc, mfa_pb2_grpc
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 FORGET_SECONDS = 3600
@@ -34,9 +37,17 @@ _log = structlog.get_logger(__name__)
 class Settings(config.StoreSettings):
     """Settings of the auth service."""
 
-    secret_key: SecretStr = Field(description="32 random bytes in base64, under which signing keys are stored.")
+    secret_key: SecretStr = Field(
+        description="32 random bytes in base64, under which signing keys and TOTP seeds are stored."
+    )
     access_token_seconds: int = Field(1800, ge=60, le=86_400, description="Life of an access token.")
     refresh_token_seconds: int = Field(604_800, ge=60, description="Life of a refresh token that is not used.")
+    webauthn_rp_id: str = Field(
+        "localhost", description="Domain that passkeys are made for; it cannot be changed later."
+    )
+    webauthn_origins: str = Field(
+        "http://localhost:8080", description="Origins whose pages may ask for passkeys, joined by commas."
+    )
     admin_email: str = Field("", description="E-mail address of the first administrator, for `create-admin`.")
     admin_password: SecretStr = Field(SecretStr(""), description="Password of the first administrator.")
 
@@ -51,15 +62,21 @@ class Settings(config.StoreSettings):
 async def serve(settings: Settings) -> None:
     pool = await db.connect(settings.database_url.get_secret_value(), service="auth", size=settings.pool_size)
     nats = NatsClient()
+    secret_key = base64.b64decode(settings.secret_key.get_secret_value())
     async with db.transaction(pool) as conn:
-        signer = await keys.ensure(conn, base64.b64decode(settings.secret_key.get_secret_value()))
+        signer = await keys.ensure(conn, secret_key)
     servicer = AuthService(
         pool,
         signer,
         Passwords(),
+        RelyingParty(settings.webauthn_rp_id, tuple(settings.webauthn_origins.split(","))),
         access_life=timedelta(seconds=settings.access_token_seconds),
         refresh_life=timedelta(seconds=settings.refresh_token_seconds),
     )
+
+    def register(server: grpc.aio.Server) -> None:
+        auth_pb2_grpc.add_AuthServiceServicer_to_server(servicer, server)
+        mfa_pb2_grpc.add_MfaServiceServicer_to_server(MfaService(pool, servicer, secret_key), server)
 
     async def own_keys() -> auth_pb2.JsonWebKeySet:
         async with db.connection(pool) as conn:
@@ -70,6 +87,7 @@ async def serve(settings: Settings) -> None:
             try:
                 async with db.transaction(pool) as conn:
                     await sessions.forget_expired(conn)
+                    await challenges.forget_expired(conn)
             except errors.Unavailable:
                 _log.warning("expired_sessions_kept")
             await asyncio.sleep(FORGET_SECONDS)
@@ -77,7 +95,7 @@ async def serve(settings: Settings) -> None:
     await rpc.serve(
         settings,
         verifier=identity.Verifier(own_keys),
-        register=lambda server: auth_pb2_grpc.add_AuthServiceServicer_to_server(servicer, server),
+        register=register,
         needs={"postgresql": lambda: db.ping(pool)},
         uses={"nats": lambda: events.ping(nats)},
         tasks=[

@@ -5,11 +5,12 @@ from datetime import timedelta
 from google.protobuf.empty_pb2 import Empty
 
 from libs import outbox
-from libs.db import Pool, connection, transaction
+from libs.db import Connection, Pool, connection, transaction
 from libs.errors import Unauthenticated
 from libs.identity import caller
 from libs.rpc import Context
-from services.auth import keys, sessions, users
+from services.auth import keys, mfa, sessions, users
+from services.auth.passkeys import RelyingParty
 from services.auth.passwords import Passwords
 from thmnayah.auth.v1 import auth_pb2, auth_pb2_grpc
 
@@ -22,6 +23,7 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
         db: Pool,
         signer: keys.Signer,
         passwords: Passwords,
+        party: RelyingParty,
         *,
         access_life: timedelta,
         refresh_life: timedelta,
@@ -29,6 +31,7 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
         self.db = db
         self.signer = signer
         self.passwords = passwords
+        self.party = party
         self.access_life = access_life
         self.refresh_life = refresh_life
 
@@ -46,8 +49,7 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
         async with transaction(self.db) as conn:
             if rehashed is not None:
                 await users.set_password_hash(conn, user.id, rehashed)
-            session_id, refresh_token = await sessions.start(conn, user.id, life=self.refresh_life)
-        return self._tokens(user, session_id, refresh_token)
+            return await self.finish(conn, user, proven=False)
 
     async def RefreshTokens(self, request: auth_pb2.RefreshTokensRequest, context: Context) -> auth_pb2.Tokens:
         async with transaction(self.db) as conn:
@@ -79,6 +81,18 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
     async def GetJwks(self, request: auth_pb2.GetJwksRequest, context: Context) -> auth_pb2.JsonWebKeySet:
         async with connection(self.db) as conn:
             return await keys.key_set(conn)
+
+    async def finish(self, conn: Connection, user: auth_pb2.User, *, proven: bool) -> auth_pb2.Tokens:
+        """Begin a session; or, where something is still to do before that, only say what.
+
+        Args:
+            proven: a second factor has been proved in this sign-in.
+        """
+        challenge = await mfa.next_step(conn, user, self.party, proven=proven)
+        if challenge is not None:
+            return auth_pb2.Tokens(mfa=challenge)
+        session_id, refresh_token = await sessions.start(conn, user.id, life=self.refresh_life)
+        return self._tokens(user, session_id, refresh_token)
 
     def _tokens(self, user: auth_pb2.User, session_id: str, refresh_token: str) -> auth_pb2.Tokens:
         seconds = int(self.access_life.total_seconds())

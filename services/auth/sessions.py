@@ -59,6 +59,17 @@ async def end(conn: Connection, refresh_token: str) -> None:
         await _end(conn, session_id)
 
 
+async def end_others(conn: Connection, user_id: str, *, keep: str = "") -> None:
+    """End a person's sessions, but for `keep`, and the sign-ins that are under way."""
+    # First what could still become a session: who is about to make one of it is waited for.
+    await conn.execute("DELETE FROM mfa_challenges WHERE user_id = $1", user_id)
+    await conn.execute(
+        "UPDATE sessions SET end_time = now() WHERE user_id = $1 AND end_time IS NULL AND id IS DISTINCT FROM $2",
+        user_id,
+        keep or None,
+    )
+
+
 async def forget_expired(conn: Connection) -> None:
     """Delete what nobody can use any more."""
     await conn.execute("DELETE FROM sessions WHERE expire_time < now() - interval '1 day'")
