@@ -4,9 +4,11 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import asyncpg
+import grpc
 import pytest
 
 from deploy.local.mesh import Mesh
+from tests.auth.people import MakePerson, Person
 from tests.conftest import AuthStub, Metadata, bearer
 from thmnayah.auth.v1.auth_pb2 import CreateUserRequest, User
 
@@ -30,6 +32,18 @@ def make_user(auth: AuthStub, admin: Metadata) -> MakeUser:
             email=email or f"user-{secrets.token_hex(6)}@example.com", password=password, roles=roles
         )
         return await auth.CreateUser(request, metadata=admin, timeout=10)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_person(edge: grpc.aio.Channel, make_user: MakeUser) -> MakePerson:
+    """Makes an account and signs in with it."""
+
+    async def make(*roles: str) -> Person:
+        person = Person(edge, await make_user(roles=roles or ("reader",)), PASSWORD)
+        await person.login()
+        return person
 
     return make
 
