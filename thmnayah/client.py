@@ -23,7 +23,7 @@ from google.rpc.status_pb2 import Status
 
 from thmnayah.api.v1 import annotations_pb2
 from thmnayah.auth.v1 import auth_pb2, mfa_pb2
-from thmnayah.auth.v1.auth_pb2 import LoginRequest, RefreshTokensRequest, Tokens
+from thmnayah.auth.v1.auth_pb2 import LoginRequest, MfaChallenge, RefreshTokensRequest, Tokens
 from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceStub
 from thmnayah.auth.v1.mfa_pb2_grpc import MfaServiceStub
 from thmnayah.content.v1 import (
@@ -140,6 +140,14 @@ class ApiError(grpc.aio.AioRpcError):
         return f"{named}: {self.message}"
 
 
+class MfaNeeded(Exception):
+    """The password is right, and a second factor stands before the tokens: prove it by `mesh.mfa`."""
+
+    def __init__(self, challenge: MfaChallenge) -> None:
+        super().__init__("the sign-in needs a second factor")
+        self.challenge = challenge
+
+
 class Session:
     """Who a client is signed in as: tokens, renewed by one refresh at a time.
 
@@ -198,6 +206,7 @@ class Session:
 
         Raises:
             ApiError: UNAUTHENTICATED when the session has ended and there is no password.
+            MfaNeeded: the password alone does not sign in.
         """
         if self._tokens.refresh_token:
             try:
@@ -207,7 +216,10 @@ class Session:
                     raise
             else:
                 return
-        self.keep(await auth.Login(LoginRequest(email=self._email, password=self._password)))
+        tokens = await auth.Login(LoginRequest(email=self._email, password=self._password))
+        if tokens.HasField("mfa"):
+            raise MfaNeeded(tokens.mfa)
+        self.keep(tokens)
 
     async def settle(self) -> None:
         """Wait for a renewal that is under way, so that its tokens are not lost."""

@@ -357,6 +357,14 @@ _BODIES: dict[str, dict[str, Any]] = {
     "/v1/auth:login": {"email": "nobody@example.com", "password": _PASSWORD},
     "/v1/auth:refresh": {"refreshToken": "of-nobody"},
     "/v1/auth:logout": {"refreshToken": "of-nobody"},
+    "/v1/auth:verifyMfa": {"challenge": "of-nobody", "totpCode": "123456"},
+    "/v1/auth:finishPasskeyLogin": {"challenge": "of-nobody", "passkey": {"id": "x"}},
+    "/v1/auth:enrolTotp": {"challenge": "of-nobody"},
+    "/v1/auth:confirmTotp": {"challenge": "of-nobody", "code": "123456"},
+    "/v1/auth:beginPasskeyRegistration": {"challenge": "of-nobody"},
+    "/v1/auth:finishPasskeyRegistration": {"challenge": "of-nobody", "passkey": {"id": "x"}},
+    "/v1/me/passkeys/{id}:rename": {"name": "phone"},
+    "/v1/mfaPolicy/rules/{rule.role}": {"requirement": "OPTIONAL"},
     "/v1/users": {"email": "nobody@example.com", "password": _PASSWORD, "roles": ["reader"]},
     "/v1/contents": {"type": "article", "title": {"en": "Title"}},
     "/v1/contents/{content.id}": {"category": "history"},
@@ -380,7 +388,7 @@ _BODIES: dict[str, dict[str, Any]] = {
     "/v1/richText:diff": {"before": {}, "after": {}},
     "/v1/richText:render": {"richText": {}, "format": "PLAIN"},
 }
-_PATH_FIELDS = {"asset": "swagger-ui.css", "id": ID, "content_id": ID, "code": "en", "number": "1"}
+_PATH_FIELDS = {"asset": "swagger-ui.css", "id": ID, "content_id": ID, "code": "en", "role": "reader", "number": "1"}
 
 
 def examples() -> list[Example]:

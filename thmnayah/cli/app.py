@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn, ParamSpec
 
 import typer
 
-from thmnayah.cli import contents, doctor, search, session, transfer, users
+from thmnayah.cli import contents, doctor, mfa, search, session, transfer, users
 from thmnayah.cli.terminal import CommandError, describe, print_error
 from thmnayah.client import ApiError
 
@@ -53,6 +53,14 @@ def build() -> typer.Typer:
     user = typer.Typer(help="Accounts of people.", no_args_is_help=True)
     user.command("create")(_blocking(users.create))
     app.add_typer(user, name="user")
+
+    factors = typer.Typer(
+        help="Second factors: what roles demand, and help for who has lost them.", no_args_is_help=True
+    )
+    factors.command("policy")(_blocking(mfa.policy))
+    factors.command("require")(_blocking(mfa.require))
+    factors.command("reset")(_blocking(mfa.reset))
+    app.add_typer(factors, name="mfa")
     return app
 
 
