@@ -13,7 +13,7 @@ CREATE TABLE totp_factors (
     -- In units of 30 seconds since 1970: of the last code that was taken. Only later ones are.
     last_step bigint NOT NULL,
     -- Wrong codes since tries_time.
-    tries smallint NOT NULL DEFAULT 0,
+    tries bigint NOT NULL DEFAULT 0,
     tries_time timestamptz NOT NULL DEFAULT now(),
     create_time timestamptz NOT NULL DEFAULT now()
 );
@@ -50,7 +50,7 @@ CREATE TABLE mfa_challenges (
     nonce bytea NOT NULL,
     -- Of an authenticator app that is being added, encrypted like totp_factors.seed.
     seed bytea,
-    tries smallint NOT NULL DEFAULT 0,
+    tries bigint NOT NULL DEFAULT 0,
     expire_time timestamptz NOT NULL
 );
 CREATE INDEX mfa_challenges_user_id ON mfa_challenges (user_id);
@@ -60,7 +60,7 @@ CREATE INDEX mfa_challenges_expire_time ON mfa_challenges (expire_time);
 CREATE TABLE mfa_rules (
     role text PRIMARY KEY,
     -- The number of a Requirement in mfa.proto: a greater one demands more.
-    requirement smallint NOT NULL
+    requirement bigint NOT NULL
 );
 """
 
