@@ -22,11 +22,12 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, LocalizedMessage
 from google.rpc.status_pb2 import Status
 
 from thmnayah.api.v1 import annotations_pb2
-from thmnayah.auth.v1 import api_keys_pb2, audit_pb2, auth_pb2, roles_pb2, sessions_pb2, signing_keys_pb2
+from thmnayah.auth.v1 import api_keys_pb2, audit_pb2, auth_pb2, mfa_pb2, roles_pb2, sessions_pb2, signing_keys_pb2
 from thmnayah.auth.v1.api_keys_pb2_grpc import ApiKeyServiceStub, ServiceAccountServiceStub
 from thmnayah.auth.v1.audit_pb2_grpc import AuditServiceStub
-from thmnayah.auth.v1.auth_pb2 import LoginRequest, RefreshTokensRequest, Tokens
+from thmnayah.auth.v1.auth_pb2 import LoginRequest, MfaChallenge, RefreshTokensRequest, Tokens
 from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceStub
+from thmnayah.auth.v1.mfa_pb2_grpc import MfaServiceStub
 from thmnayah.auth.v1.roles_pb2_grpc import RoleServiceStub
 from thmnayah.auth.v1.sessions_pb2_grpc import SessionServiceStub
 from thmnayah.auth.v1.signing_keys_pb2_grpc import SigningKeyServiceStub
@@ -79,6 +80,7 @@ _SERVICES: tuple[ServiceDescriptor, ...] = tuple(
         roles_pb2,
         audit_pb2,
         api_keys_pb2,
+        mfa_pb2,
         content_pb2,
         blocks_pb2,
         comments_pb2,
@@ -148,6 +150,14 @@ class ApiError(grpc.aio.AioRpcError):
         return f"{named}: {self.message}"
 
 
+class MfaNeeded(Exception):
+    """The password is right, and a second factor stands before the tokens: prove it by `mesh.mfa`."""
+
+    def __init__(self, challenge: MfaChallenge) -> None:
+        super().__init__("the sign-in needs a second factor")
+        self.challenge = challenge
+
+
 class Session:
     """Who a client is signed in as: tokens, renewed by one refresh at a time.
 
@@ -206,6 +216,7 @@ class Session:
 
         Raises:
             ApiError: UNAUTHENTICATED when the session has ended and there is no password.
+            MfaNeeded: the password alone does not sign in.
         """
         if self._tokens.refresh_token:
             try:
@@ -215,7 +226,10 @@ class Session:
                     raise
             else:
                 return
-        self.keep(await auth.Login(LoginRequest(email=self._email, password=self._password)))
+        tokens = await auth.Login(LoginRequest(email=self._email, password=self._password))
+        if tokens.HasField("mfa"):
+            raise MfaNeeded(tokens.mfa)
+        self.keep(tokens)
 
     async def settle(self) -> None:
         """Wait for a renewal that is under way, so that its tokens are not lost."""
@@ -248,6 +262,7 @@ class Mesh:
         self.api_keys = ApiKeyServiceStub(self._channel)
         self.service_accounts = ServiceAccountServiceStub(self._channel)
         self.audit = AuditServiceStub(self._channel)
+        self.mfa = MfaServiceStub(self._channel)
         self.content = ContentServiceStub(self._channel)
         self.taxonomy = TaxonomyServiceStub(self._channel)
         self.comments = CommentServiceStub(self._channel)

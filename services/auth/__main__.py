@@ -30,10 +30,12 @@ from libs import config, db, errors, events, identity, outbox, rpc, telemetry
 from libs.denials import Denials
 from libs.revocations import Revocations
 from libs.roles import Roles
-from services.auth import audit, keys, revocations, roles, sessions, users
+from services.auth import audit, challenges, keys, revocations, roles, sessions, users
 from services.auth.api_key_service import ApiKeyService, ServiceAccountService
 from services.auth.audit_service import AuditService
 from services.auth.exchange import EdgeService, Exchange
+from services.auth.mfa_service import MfaService
+from services.auth.passkeys import RelyingParty
 from services.auth.passwords import Passwords
 from services.auth.role_service import RoleService
 from services.auth.service import AuthService
@@ -44,6 +46,7 @@ from thmnayah.auth.v1 import (
     audit_pb2_grpc,
     auth_pb2,
     auth_pb2_grpc,
+    mfa_pb2_grpc,
     roles_pb2,
     roles_pb2_grpc,
     sessions_pb2,
@@ -60,7 +63,9 @@ _log = structlog.get_logger(__name__)
 class Settings(config.StoreSettings):
     """Settings of the auth service."""
 
-    secret_key: SecretStr = Field(description="32 random bytes in base64, under which signing keys are stored.")
+    secret_key: SecretStr = Field(
+        description="32 random bytes in base64, under which signing keys and TOTP seeds are stored."
+    )
     access_token_seconds: int = Field(1800, ge=60, le=86_400, description="Life of an access token.")
     refresh_token_seconds: int = Field(604_800, ge=60, description="Life of a refresh token that is not used.")
     session_seconds: int = Field(2_592_000, ge=60, description="Life of a session, however it is used.")
@@ -73,6 +78,12 @@ class Settings(config.StoreSettings):
         "live", pattern="^[a-z]{2,10}$", description="What API keys of this installation are marked with."
     )
     api_key_days: int = Field(365, ge=1, description="Longest life of a person's API key.")
+    webauthn_rp_id: str = Field(
+        "localhost", description="Domain that passkeys are made for; it cannot be changed later."
+    )
+    webauthn_origins: str = Field(
+        "http://localhost:8080", description="Origins whose pages may ask for passkeys, joined by commas."
+    )
     admin_email: str = Field("", description="E-mail address of the first administrator, for `create-admin`.")
     admin_password: SecretStr = Field(SecretStr(""), description="Password of the first administrator.")
 
@@ -91,12 +102,14 @@ async def serve(settings: Settings) -> None:
     nats = NatsClient()
     refused = Denials(nats)
     ring = await key_ring(settings, pool)
+    secret_key = base64.b64decode(settings.secret_key.get_secret_value())
     terms = sessions.Terms(
         access=timedelta(seconds=settings.access_token_seconds),
         idle=timedelta(seconds=settings.refresh_token_seconds),
         absolute=timedelta(seconds=settings.session_seconds),
-        secret_key=base64.b64decode(settings.secret_key.get_secret_value()),
+        secret_key=secret_key,
     )
+    party = RelyingParty(settings.webauthn_rp_id, tuple(settings.webauthn_origins.split(",")))
 
     async def own_revocations(request: sessions_pb2.ListRevocationsRequest) -> sessions_pb2.ListRevocationsResponse:
         async with db.connection(pool) as conn:
@@ -115,7 +128,9 @@ async def serve(settings: Settings) -> None:
     known = Roles(own_roles)
 
     def register(server: grpc.aio.Server) -> None:
-        auth_pb2_grpc.add_AuthServiceServicer_to_server(AuthService(pool, ring, Passwords(), terms), server)
+        people = AuthService(pool, ring, Passwords(), party, terms)
+        auth_pb2_grpc.add_AuthServiceServicer_to_server(people, server)
+        mfa_pb2_grpc.add_MfaServiceServicer_to_server(MfaService(pool, people, secret_key), server)
         sessions_pb2_grpc.add_SessionServiceServicer_to_server(SessionService(pool), server)
         signing_keys_pb2_grpc.add_SigningKeyServiceServicer_to_server(SigningKeyService(ring), server)
         roles_pb2_grpc.add_RoleServiceServicer_to_server(RoleService(pool, known), server)
@@ -156,6 +171,7 @@ async def _forget(pool: db.Pool) -> None:
             async with db.transaction(pool) as conn:
                 await sessions.forget_expired(conn)
                 await revocations.forget_expired(conn)
+                await challenges.forget_expired(conn)
         except errors.Unavailable:
             _log.warning("expired_sessions_kept")
         await asyncio.sleep(FORGET_SECONDS)

@@ -243,17 +243,27 @@ async def _add(conn: Connection, secret_key: bytes, *, wait: timedelta) -> None:
     )
 
 
+def seal(plain: bytes, secret_key: bytes, about: str) -> bytes:
+    """Encrypt with AES-256-GCM; opens under the same key for the same `about` alone."""
+    nonce = os.urandom(12)
+    return nonce + AESGCM(secret_key).encrypt(nonce, plain, about.encode())
+
+
+def unseal(sealed: bytes, secret_key: bytes, about: str) -> bytes:
+    """Raises: InvalidTag when it was sealed otherwise."""
+    return AESGCM(secret_key).decrypt(sealed[:12], sealed[12:], about.encode())
+
+
 def _seal(private_key: ec.EllipticCurvePrivateKey, secret_key: bytes, kid: str) -> bytes:
     plain = private_key.private_bytes(
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    nonce = os.urandom(12)
-    return nonce + AESGCM(secret_key).encrypt(nonce, plain, kid.encode())
+    return seal(plain, secret_key, kid)
 
 
 def _open(sealed: bytes, secret_key: bytes, kid: str) -> ec.EllipticCurvePrivateKey:
     try:
-        plain = AESGCM(secret_key).decrypt(sealed[:12], sealed[12:], kid.encode())
+        plain = unseal(sealed, secret_key, kid)
     except InvalidTag:
         raise WrongSecretKey("THMNAYAH_SECRET_KEY is not the one the signing key was stored under") from None
     private_key = serialization.load_der_private_key(plain, password=None)

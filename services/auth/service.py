@@ -1,5 +1,7 @@
 """AuthService: each RPC's transaction, its functions and its event."""
 
+from dataclasses import dataclass
+
 from google.protobuf.empty_pb2 import Empty
 
 from libs import outbox, text
@@ -7,9 +9,21 @@ from libs.db import Connection, Pool, connection, transaction
 from libs.errors import InvalidArgument, Unauthenticated
 from libs.identity import caller
 from libs.rpc import Context
-from services.auth import audit, browsers, keys, roles, sessions, users
+from services.auth import audit, browsers, keys, mfa, roles, sessions, users
+from services.auth.challenges import Device
+from services.auth.passkeys import RelyingParty
 from services.auth.passwords import Passwords
 from thmnayah.auth.v1 import auth_pb2, auth_pb2_grpc
+
+
+@dataclass(frozen=True)
+class SignedIn:
+    """A session that has begun."""
+
+    user: auth_pb2.User
+    issued: sessions.Issued
+    roles_version: int
+    browser: bool
 
 
 class AuthService(auth_pb2_grpc.AuthServiceServicer):
@@ -20,11 +34,13 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
         db: Pool,
         ring: keys.Ring,
         passwords: Passwords,
+        party: RelyingParty,
         terms: sessions.Terms,
     ) -> None:
         self.db = db
         self.ring = ring
         self.passwords = passwords
+        self.party = party
         self.terms = terms
 
     async def Login(self, request: auth_pb2.LoginRequest, context: Context) -> auth_pb2.Tokens:
@@ -42,21 +58,9 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
         async with transaction(self.db) as conn:
             if rehashed is not None:
                 await users.set_password_hash(conn, user.id, rehashed)
-            issued = await sessions.start(
-                conn,
-                user.id,
-                self.terms,
-                password_hash=rehashed or stored,
-                device_name=text.nfc(request.device_name),
-                user_agent=browsers.user_agent(),
-            )
-            if issued is None:
-                raise _credentials_invalid()
-            user = await users.get(conn, user.id)  # not older than the epoch in its token
-            version = await roles.version_for(conn, user.roles)
-            target = f"user/{user.id}"
-            await audit.record(conn, "session.started", target=target, actor=user.id, session=issued.session_id)
-        return await self._tokens(user, issued, context, roles_version=version, browser=request.browser)
+            device = Device(text.nfc(request.device_name), browser=request.browser)
+            outcome = await self.finish(conn, user, device, proven=False, password_hash=rehashed or stored)
+        return await self.answer(outcome, context)
 
     async def RefreshTokens(self, request: auth_pb2.RefreshTokensRequest, context: Context) -> auth_pb2.Tokens:
         async with transaction(self.db) as conn:
@@ -106,6 +110,44 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
         browsers.check_origin()
         browsers.check_csrf(self.terms, await sessions.of_token(conn, refresh_token))
         return refresh_token
+
+    async def finish(
+        self,
+        conn: Connection,
+        user: auth_pb2.User,
+        device: Device,
+        *,
+        proven: bool,
+        password_hash: str | None = None,
+    ) -> "SignedIn | auth_pb2.MfaChallenge":
+        """Begin a session; or, where something is still to do before that, say what.
+
+        Args:
+            proven: a second factor has been proved in this sign-in.
+            password_hash: that which a password was verified against; without one the factor was enough.
+
+        Raises:
+            Unauthenticated: the password was changed meanwhile, or the account is gone.
+        """
+        if not await users.hold(conn, user.id, password_hash):
+            raise _credentials_invalid()
+        user = await users.get(conn, user.id)  # not older than the epoch in its token
+        challenge = await mfa.next_step(conn, user, self.party, device, proven=proven)
+        if challenge is not None:
+            return challenge
+        issued = await sessions.start(
+            conn, user.id, self.terms, device_name=device.name, user_agent=browsers.user_agent()
+        )
+        await audit.record(conn, "session.started", target=f"user/{user.id}", actor=user.id, session=issued.session_id)
+        return SignedIn(user, issued, await roles.version_for(conn, user.roles), device.browser)
+
+    async def answer(self, outcome: "SignedIn | auth_pb2.MfaChallenge", context: Context) -> auth_pb2.Tokens:
+        """The tokens of what a sign-in came to, once that is committed."""
+        if isinstance(outcome, auth_pb2.MfaChallenge):
+            return auth_pb2.Tokens(mfa=outcome)
+        return await self._tokens(
+            outcome.user, outcome.issued, context, roles_version=outcome.roles_version, browser=outcome.browser
+        )
 
     async def _tokens(
         self, user: auth_pb2.User, issued: sessions.Issued, context: Context, *, roles_version: int, browser: bool

@@ -54,36 +54,25 @@ class Issued:
     refresh_token: str = field(repr=False)
 
 
-async def start(
-    conn: Connection, user_id: str, terms: Terms, *, password_hash: str, device_name: str = "", user_agent: str = ""
-) -> Issued | None:
-    """Begin a session.
-
-    Args:
-        password_hash: that which the password was verified against.
-
-    Returns:
-        None when the password was changed meanwhile or the account is gone.
-    """
+async def start(conn: Connection, user_id: str, terms: Terms, *, device_name: str = "", user_agent: str = "") -> Issued:
+    """Begin a session of a user whose row is locked."""
     session_id, refresh_token = str(uuid_utils.uuid7()), secrets.token_urlsafe(32)
-    # The lock makes this wait for a change of the password, and such a change for this.
     epoch = await conn.fetchval(
         """
         WITH owner AS (
-            SELECT id, epoch FROM users WHERE id = $2 AND password_hash = $3 FOR SHARE
+            SELECT id, epoch FROM users WHERE id = $2
         ), session AS (
             INSERT INTO sessions (id, user_id, device_name, user_agent, expire_time, final_time, token_expire_time)
-            SELECT $1, id, $4, $5, now() + least($6::interval, $7), now() + $7::interval, now() + $8::interval
+            SELECT $1, id, $3, $4, now() + least($5::interval, $6), now() + $6::interval, now() + $7::interval
             FROM owner
             RETURNING id, expire_time
         ), token AS (
-            INSERT INTO refresh_tokens (hash, session_id, expire_time) SELECT $9, id, expire_time FROM session
+            INSERT INTO refresh_tokens (hash, session_id, expire_time) SELECT $8, id, expire_time FROM session
         )
         SELECT epoch FROM owner
         """,
         session_id,
         user_id,
-        password_hash,
         device_name,
         user_agent,
         terms.idle,
@@ -91,7 +80,7 @@ async def start(
         terms.access,
         _hash(refresh_token),
     )
-    return None if epoch is None else Issued(session_id, user_id, epoch, refresh_token)
+    return Issued(session_id, user_id, epoch, refresh_token)
 
 
 async def rotate(conn: Connection, refresh_token: str, terms: Terms) -> Issued | None:
@@ -183,12 +172,20 @@ async def end_one(conn: Connection, user_id: str, session_id: str) -> None:
 
 
 async def end_all(conn: Connection, user_id: str, *, but: str | None = None) -> int:
-    """End a user's sessions, all or all but one; returns how many ended.
+    """End a user's sessions, all or all but one, and the sign-ins that are under way; returns how many ended.
 
     Whoever ends them because the user changed changes the user first, in the same transaction: a
     sign-in that runs meanwhile then waits, and sees the change.
     """
+    # First what could still become a session: who is about to make one of it is waited for.
+    await conn.execute("DELETE FROM mfa_challenges WHERE user_id = $1", user_id)
     return len(await _end(conn, "user_id = $1 AND id IS DISTINCT FROM $2::uuid", user_id, but))
+
+
+async def end_of(conn: Connection, user_ids: Sequence[str]) -> None:
+    """End all sessions of some users."""
+    await conn.execute("DELETE FROM mfa_challenges WHERE user_id = ANY($1)", user_ids)
+    await _end(conn, "user_id = ANY($1)", user_ids)
 
 
 async def list_page(conn: Connection, user_id: str, *, page_size: int, page_token: str) -> ListSessionsResponse:

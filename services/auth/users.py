@@ -41,6 +41,21 @@ async def create(conn: Connection, request: CreateUserRequest, *, password_hash:
     return _user(row)
 
 
+async def hold(conn: Connection, user_id: str, password_hash: str | None = None) -> bool:
+    """Let nobody change an account until the transaction ends; False when it is gone.
+
+    Args:
+        password_hash: False also when it is another one now.
+    """
+    # A sign-in waits here for a change of the password, and such a change for the sign-in.
+    held = await conn.fetchval(
+        "SELECT password_hash = coalesce($2, password_hash) FROM users WHERE id = $1 FOR NO KEY UPDATE",
+        user_id,
+        password_hash,
+    )
+    return bool(held)
+
+
 async def get(conn: Connection, user_id: str) -> User:
     """The account of a signed-in caller. Raises: Unauthenticated when it is gone."""
     row = await conn.fetchrow(f"SELECT {_COLUMNS} FROM users WHERE id = $1", user_id)

@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from deploy.local.mesh import Mesh
+from tests.auth.people import MakePerson, Person
 from tests.conftest import AuthStub, Metadata, bearer
 from thmnayah.auth.v1.audit_pb2 import AuditEvent, ListAuditEventsRequest
 from thmnayah.auth.v1.audit_pb2_grpc import AuditServiceStub
@@ -53,6 +54,17 @@ def make_user(auth: AuthStub, admin: Metadata) -> MakeUser:
 @pytest.fixture(scope="session")
 def sessions(edge: grpc.aio.Channel) -> SessionStub:
     return SessionServiceStub(edge)
+
+
+def make_person(edge: grpc.aio.Channel, make_user: MakeUser) -> MakePerson:
+    """Makes an account and signs in with it."""
+
+    async def make(*roles: str) -> Person:
+        person = Person(edge, await make_user(roles=roles or ("reader",)), PASSWORD)
+        await person.login()
+        return person
+
+    return make
 
 
 @pytest.fixture

@@ -365,6 +365,14 @@ _BODIES: dict[str, dict[str, Any]] = {
     "/v1/apiKeys": {"displayName": "Importer", "scopes": ["content.create"], "expireTime": "2099-01-01T00:00:00Z"},
     "/v1/apiKeys:exchange": {"apiKey": "of-nobody"},
     "/v1/serviceAccounts": {"displayName": "Importer", "roles": ["reader"]},
+    "/v1/auth:verifyMfa": {"challenge": "of-nobody", "totpCode": "123456"},
+    "/v1/auth:finishPasskeyLogin": {"challenge": "of-nobody", "passkey": {"id": "x"}},
+    "/v1/auth:enrolTotp": {"challenge": "of-nobody"},
+    "/v1/auth:confirmTotp": {"challenge": "of-nobody", "code": "123456"},
+    "/v1/auth:beginPasskeyRegistration": {"challenge": "of-nobody"},
+    "/v1/auth:finishPasskeyRegistration": {"challenge": "of-nobody", "passkey": {"id": "x"}},
+    "/v1/me/passkeys/{id}:rename": {"name": "phone"},
+    "/v1/mfaPolicy/rules/{rule.role}": {"requirement": "OPTIONAL"},
     "/v1/users": {"email": "nobody@example.com", "password": _PASSWORD, "roles": ["reader"]},
     "/v1/roles": {"id": "sports-desk"},
     "/v1/roles/{role.id}": {"name": {"en": "Sports"}},
@@ -398,6 +406,7 @@ _PATH_FIELDS = {
     "user_id": ID,
     "kid": "none",
     "code": "en",
+    "role": "reader",
     "number": "1",
 }
 

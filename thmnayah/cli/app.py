@@ -15,6 +15,7 @@ from thmnayah.cli import (
     contents,
     doctor,
     keys,
+    mfa,
     roles,
     search,
     session,
@@ -97,6 +98,14 @@ def build() -> typer.Typer:
     record.command("export")(_blocking(audit.export))
     record.command("verify")(_blocking(audit.verify))
     app.add_typer(record, name="audit")
+
+    factors = typer.Typer(
+        help="Second factors: what roles demand, and help for who has lost them.", no_args_is_help=True
+    )
+    factors.command("policy")(_blocking(mfa.policy))
+    factors.command("require")(_blocking(mfa.require))
+    factors.command("reset")(_blocking(mfa.reset))
+    app.add_typer(factors, name="mfa")
     return app
 
 

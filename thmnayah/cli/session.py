@@ -16,7 +16,16 @@ import grpc
 import platformdirs
 import typer
 
-from thmnayah.auth.v1.auth_pb2 import GetMeRequest, LoginRequest, LogoutRequest, Tokens
+from thmnayah.auth.v1.auth_pb2 import (
+    RECOVERY_CODE,
+    TOTP,
+    GetMeRequest,
+    LoginRequest,
+    LogoutRequest,
+    MfaChallenge,
+    Tokens,
+)
+from thmnayah.auth.v1.mfa_pb2 import VerifyMfaRequest
 from thmnayah.cli.terminal import (
     DEFAULT_LOCALE,
     DEFAULT_SERVER,
@@ -34,6 +43,7 @@ if TYPE_CHECKING:
 
 # Longer than a refresh by another process may take.
 LOCK_SECONDS = 15.0
+TOTP_DIGITS = 6
 
 
 class StoredSession(Session):
@@ -130,14 +140,20 @@ async def login(
 ) -> None:
     """Sign in; later commands to the same server act as you.
 
-    The password is asked for, or read from THMNAYAH_PASSWORD or from standard input.
+    The password is asked for, or read from THMNAYAH_PASSWORD or from standard input. So is the code of an
+    authenticator app, or a recovery code, where your account has a second factor: the line after it.
     """
     session = stored_session(server)
     email = email or typer.prompt("E-mail", err=True)
     password = read_password("Password")
     async with connect(server, session=session, locale=locale) as mesh:
         request = LoginRequest(email=email, password=password, device_name=platform.node()[:100])
-        await session.begin(await mesh.auth.Login(request))
+        tokens = await mesh.auth.Login(request)
+        if tokens.HasField("mfa"):
+            tokens = await mesh.mfa.VerifyMfa(_read_factor(tokens.mfa))
+        if tokens.HasField("mfa"):
+            raise CommandError("your role demands another second factor: add one in a browser first")
+        await session.begin(tokens)
         user = await mesh.auth.GetMe(GetMeRequest())
     if as_json:
         print_json(user)
@@ -164,6 +180,19 @@ def read_password(question: str, *, confirm: bool = False) -> str:
         if not given:
             raise CommandError("no password: set THMNAYAH_PASSWORD or give it on standard input")
     return given or str(typer.prompt(question, hide_input=True, confirmation_prompt=confirm, err=True))
+
+
+def _read_factor(challenge: MfaChallenge) -> VerifyMfaRequest:
+    if challenge.enrolment:
+        raise CommandError("your role demands a second factor: add one in a browser first")
+    if not {TOTP, RECOVERY_CODE}.intersection(challenge.factors):
+        raise CommandError("your second factor is a passkey: sign in by a browser, or with a recovery code")
+    question = "Code of your authenticator app, or a recovery code"
+    code = typer.prompt(question, err=True) if sys.stdin.isatty() else sys.stdin.readline()
+    code = code.strip()
+    if len(code) == TOTP_DIGITS:
+        return VerifyMfaRequest(challenge=challenge.challenge, totp_code=code)
+    return VerifyMfaRequest(challenge=challenge.challenge, recovery_code=code)
 
 
 def _lock(path: Path) -> IO[bytes]:
