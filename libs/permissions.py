@@ -17,8 +17,11 @@ REVIEW, PUBLISH, COMMENT = "content.review", "content.publish", "content.comment
 OF_ITEMS = frozenset({READ_DRAFTS, CREATE, UPDATE, DELETE, REVIEW, PUBLISH, COMMENT})
 OF_FIELDS = frozenset({READ_DRAFTS, CREATE, UPDATE})
 
+# Those of the contracts, and those that calls open to everybody signed in ask for to act for others.
 PERMISSIONS = frozenset(rpc.access.permission for rpc in contracts.rpcs() if rpc.access.permission) | {
-    "content.moderate_comments"
+    "api_keys.manage",
+    "content.moderate_comments",
+    "sessions.manage",
 }
 ADMINISTRATOR = "administrator"
 # What a role was called before.

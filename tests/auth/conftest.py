@@ -56,6 +56,7 @@ def sessions(edge: grpc.aio.Channel) -> SessionStub:
     return SessionServiceStub(edge)
 
 
+@pytest.fixture
 def make_person(edge: grpc.aio.Channel, make_user: MakeUser) -> MakePerson:
     """Makes an account and signs in with it."""
 

@@ -428,7 +428,7 @@ async def test_nobody_comes_by_more_through_a_service_account(
     unknown = CreateServiceAccountRequest(display_name="x", roles=["nothing"])
 
     invalid, denied = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.PERMISSION_DENIED
-    assert await code_of(accounts.CreateServiceAccount(escalating, metadata=managing, timeout=10)) == invalid
+    assert await code_of(accounts.CreateServiceAccount(escalating, metadata=managing, timeout=10)) == denied
     assert await code_of(accounts.CreateServiceAccount(harmless, metadata=managing, timeout=10)) == grpc.StatusCode.OK
     assert await code_of(accounts.CreateServiceAccount(unknown, metadata=admin, timeout=10)) == invalid
     assert await code_of(make_key("content.create", account=account.id)) == denied

@@ -21,7 +21,7 @@ async def test_the_key_set_is_one_that_libraries_read(rest: httpx.AsyncClient, e
     claims = jwt.decode(
         editor_token, keys[header["kid"]], algorithms=["ES256"], audience="thmnayah", issuer="https://auth.thmnayah"
     )
-    assert {"iss", "aud", "client_id", "sub", "sid", "jti", "iat", "exp", "roles", "epoch"} == claims.keys()
+    assert {"iss", "aud", "client_id", "sub", "sid", "jti", "iat", "exp", "roles", "rv", "epoch"} == claims.keys()
 
 
 async def test_a_key_has_its_public_members_and_no_other(rest: httpx.AsyncClient) -> None:
