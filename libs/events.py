@@ -156,6 +156,7 @@ async def consume(
     consumer: str,
     subjects: Sequence[str],
     handler: Handler,
+    pause_seconds: float = 0.0,
 ) -> None:
     """Hand every event of the subjects to `handler`, in order, for ever.
 
@@ -163,6 +164,9 @@ async def consume(
     result. When a batch fails, its events are tried one by one; one that fails TRIES times goes to
     the table `dead_letters` and holds up no other. While the database is away nothing is lost and
     no try is counted.
+
+    Args:
+        pause_seconds: for what may be that late; more of it then goes together.
     """
     subscription: JetStreamContext.PullSubscription | None = None
     while True:
@@ -177,6 +181,7 @@ async def consume(
                 messages = []
             if messages:
                 await _handle(pool, consumer, messages, handler)
+                await asyncio.sleep(pause_seconds)
                 continue
             # Idle, or cut off from a consumer that is gone: asking for it tells which.
             info = await subscription.consumer_info()

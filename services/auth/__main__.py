@@ -180,7 +180,13 @@ async def _forget(pool: db.Pool) -> None:
 async def _record_content(pool: db.Pool, nats: NatsClient) -> None:
     """Put on record, for ever, what the events of content tell."""
     await events.consume(
-        pool, nats, stream="content", consumer="audit", subjects=audit.CONTENT_SUBJECTS, handler=audit.put
+        pool,
+        nats,
+        stream="content",
+        consumer="audit",
+        subjects=audit.CONTENT_SUBJECTS,
+        handler=audit.put,
+        pause_seconds=audit.POLL_SECONDS,
     )
 
 

@@ -21,8 +21,8 @@ TYPES = ("contentType.created", "contentType.updated", "contentType.deleted")
 
 # Enough for a tree of thousands, and for the first pages of the tags.
 _TAXONOMY_BYTES = 2 * 1024 * 1024
-# Some twenty thousand slugs.
-_SLUGS_BYTES = 16 * 1024 * 1024
+# Some ten thousand slugs.
+_SLUGS_BYTES = 8 * 1024 * 1024
 # Some hundred types of a hundred fields.
 _TYPE_BYTES = 8 * 1024 * 1024
 

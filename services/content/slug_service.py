@@ -9,6 +9,7 @@ from google.protobuf import json_format
 from libs import outbox, text
 from libs.db import Pool, connection, transaction
 from libs.errors import NotFound
+from libs.memory import Memory
 from libs.permissions import PUBLISH, may_read
 from libs.rpc import Context
 from services.content import access, contents, slugs
@@ -19,6 +20,9 @@ from thmnayah.content.v1 import slugs_pb2, slugs_pb2_grpc
 from thmnayah.content.v1.content_pb2 import Content
 from thmnayah.content.v1.slugs_pb2 import GetContentBySlugRequest, OldSlug
 
+_ITEMS_BYTES = 8 * 1024 * 1024
+_ITEM_BYTES = 400  # about
+
 
 class SlugService(slugs_pb2_grpc.SlugServiceServicer):
     """The servicer of thmnayah.content.v1.SlugService, where each RPC is described."""
@@ -28,6 +32,9 @@ class SlugService(slugs_pb2_grpc.SlugServiceServicer):
         self.caches = caches
         self.locales = locales
         self.contents = contents
+        # The item whose own slug of today it is: nobody else's may be the same, so the item alone says whether it
+        # still holds. Other ways from a slug to an item end with other items' changes: those are in `caches`.
+        self._items = Memory[str, str](_ITEMS_BYTES)
 
     async def GetContentBySlug(self, request: GetContentBySlugRequest, context: Context) -> Content:
         slug = text.slug(request.slug)
@@ -50,10 +57,19 @@ class SlugService(slugs_pb2_grpc.SlugServiceServicer):
 
         if drafts:
             return await self.contents.read((await find()).id, chain, drafts=True)
-        found = await self.caches.slugs.get(" ".join((request.type, slug, *chain)), find)
+        key = " ".join((request.type, slug, *chain))
+        if (item := self._items.get(key)) is not None:
+            with suppress(NotFound):
+                content = await self.contents.read(item, chain, drafts=False)
+                if _is_own(content, slug, request.locale):
+                    return content
+            self._items.drop(key)
+        found = await self.caches.slugs.get(key, find)
         with suppress(NotFound):
             content = await self.contents.read(found.id, chain, drafts=False)
             if content.slug[request.locale] == found.slug[request.locale]:
+                if _is_own(content, slug, request.locale):
+                    self._items.put(key, found.id, _ITEM_BYTES)
                 return content
         # What is remembered of the slug or of the item is older than a change: the database is asked for both.
         found = await find()
@@ -84,6 +100,11 @@ class SlugService(slugs_pb2_grpc.SlugServiceServicer):
             await outbox.add(conn, told, about=request.id)
         await self.caches.slugs.changed(request.id)
         return old
+
+
+def _is_own(content: Content, slug: str, locale: str) -> bool:
+    """Whether an item that was resolved has the slug in the locale itself, not by a fallback."""
+    return content.slug[locale] == slug and content.resolved_locales["slug"] == locale
 
 
 def _address(request: GetContentBySlugRequest, content: Content) -> str:
