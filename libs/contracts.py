@@ -11,7 +11,7 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from thmnayah.api.v1 import annotations_pb2 as thmnayah_annotations
-from thmnayah.auth.v1 import auth_pb2
+from thmnayah.auth.v1 import auth_pb2, users_pb2
 from thmnayah.content.v1 import (
     blocks_pb2,
     comments_pb2,
@@ -29,6 +29,7 @@ from thmnayah.search.v1 import search_pb2
 
 _FILES = (
     auth_pb2,
+    users_pb2,
     content_pb2,
     workflow_pb2,
     revisions_pb2,

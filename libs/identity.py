@@ -27,10 +27,11 @@ LONGEST_SECONDS = 86_400  # no token of ours lives longer than a day
 _EDIT = ("create", "update", "review", "publish", "delete", "comment", "read_drafts", "edit_categories", "edit_tags")
 _WRITE = frozenset(f"content.{verb}" for verb in _EDIT) | {"content_types.read"}
 _DEFINE = frozenset({"content_types.create", "content_types.update", "content_types.delete", "content.edit_locales"})
+_PEOPLE = frozenset({"users.create", "users.read", "users.update", "users.delete"})
 
 # What each built-in role grants. A permission names what it allows: service, then verb.
 ROLES: dict[str, frozenset[str]] = {
-    "admin": _WRITE | _DEFINE | {"users.create", "content.moderate_comments"},
+    "admin": _WRITE | _DEFINE | _PEOPLE | {"content.moderate_comments"},
     "editor": _WRITE,
     "reader": frozenset(),
 }

@@ -22,9 +22,10 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, LocalizedMessage
 from google.rpc.status_pb2 import Status
 
 from thmnayah.api.v1 import annotations_pb2
-from thmnayah.auth.v1 import auth_pb2
+from thmnayah.auth.v1 import auth_pb2, users_pb2
 from thmnayah.auth.v1.auth_pb2 import LoginRequest, RefreshTokensRequest, Tokens
 from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceStub
+from thmnayah.auth.v1.users_pb2_grpc import UserServiceStub
 from thmnayah.content.v1 import (
     blocks_pb2,
     comments_pb2,
@@ -69,6 +70,7 @@ _SERVICES: tuple[ServiceDescriptor, ...] = tuple(
     service
     for file in (
         auth_pb2,
+        users_pb2,
         content_pb2,
         blocks_pb2,
         comments_pb2,
@@ -232,6 +234,7 @@ class Mesh:
             else grpc.aio.insecure_channel(target, options=options, interceptors=calls)
         )
         self.auth = AuthServiceStub(self._channel)
+        self.users = UserServiceStub(self._channel)
         self.content = ContentServiceStub(self._channel)
         self.taxonomy = TaxonomyServiceStub(self._channel)
         self.comments = CommentServiceStub(self._channel)

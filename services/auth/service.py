@@ -9,7 +9,7 @@ from libs.db import Pool, connection, transaction
 from libs.errors import Unauthenticated
 from libs.identity import caller
 from libs.rpc import Context
-from services.auth import keys, sessions, users
+from services.auth import keys, password_rules, sessions, throttle, users
 from services.auth.passwords import Passwords
 from thmnayah.auth.v1 import auth_pb2, auth_pb2_grpc
 
@@ -22,6 +22,7 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
         db: Pool,
         signer: keys.Signer,
         passwords: Passwords,
+        devices: throttle.Devices,
         *,
         access_life: timedelta,
         refresh_life: timedelta,
@@ -29,14 +30,20 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
         self.db = db
         self.signer = signer
         self.passwords = passwords
+        self.devices = devices
         self.access_life = access_life
         self.refresh_life = refresh_life
 
     async def Login(self, request: auth_pb2.LoginRequest, context: Context) -> auth_pb2.Tokens:
         async with connection(self.db) as conn:
             found = await users.credentials(conn, request.email)
-        user, stored = found or (auth_pb2.User(), None)
+            user, stored = found or (auth_pb2.User(), None)
+            device = self.devices.device(user.id, request.device_token)
+            counter = throttle.key("device", device) if device else throttle.key("address", users.key(request.email))
+            attempt = await throttle.admit(conn, counter)
         if not await self.passwords.verify(request.password, stored) or stored is None:
+            async with connection(self.db) as conn:
+                await throttle.failed(conn, attempt)
             raise Unauthenticated(
                 "CREDENTIALS_INVALID",
                 "the e-mail address or the password is wrong",
@@ -46,8 +53,11 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
         async with transaction(self.db) as conn:
             if rehashed is not None:
                 await users.set_password_hash(conn, user.id, rehashed)
+            await throttle.succeeded(conn, attempt)
             session_id, refresh_token = await sessions.start(conn, user.id, life=self.refresh_life)
-        return self._tokens(user, session_id, refresh_token)
+        tokens = self._tokens(user, session_id, refresh_token)
+        tokens.device_token = self.devices.token(user.id, device)
+        return tokens
 
     async def RefreshTokens(self, request: auth_pb2.RefreshTokensRequest, context: Context) -> auth_pb2.Tokens:
         async with transaction(self.db) as conn:
@@ -69,7 +79,8 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
             return await users.get(conn, caller.get().user_id)
 
     async def CreateUser(self, request: auth_pb2.CreateUserRequest, context: Context) -> auth_pb2.User:
-        users.check_roles(request)
+        users.check_roles(request.roles)
+        password_rules.check(request.password, email=request.email, name=request.display_name)
         password_hash = await self.passwords.hash(request.password)
         async with transaction(self.db) as conn:
             user = await users.create(conn, request, password_hash=password_hash)

@@ -59,6 +59,15 @@ async def end(conn: Connection, refresh_token: str) -> None:
         await _end(conn, session_id)
 
 
+async def end_all(conn: Connection, user_id: str, *, besides: str = "") -> None:
+    """End the sessions of a user, but for the one whose id is given."""
+    await conn.execute(
+        "UPDATE sessions SET end_time = now() WHERE user_id = $1 AND end_time IS NULL AND id::text <> $2",
+        user_id,
+        besides,
+    )
+
+
 async def forget_expired(conn: Connection) -> None:
     """Delete what nobody can use any more."""
     await conn.execute("DELETE FROM sessions WHERE expire_time < now() - interval '1 day'")

@@ -83,6 +83,7 @@ async def test_a_public_address_answers_without_a_token(rest: httpx.AsyncClient,
     expected = {
         "/v1/auth:login": "CREDENTIALS_INVALID",
         "/v1/auth:refresh": "REFRESH_TOKEN_INVALID",
+        "/v1/auth:setPassword": "CODE_INVALID",
         "/v1/contents/{id}": "CONTENT_NOT_FOUND",
         "/v1/contents/{id}/references": "CONTENT_NOT_FOUND",
         "/v1/contents:bySlug": "CONTENT_NOT_FOUND",
