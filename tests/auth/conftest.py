@@ -2,17 +2,48 @@
 
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import asyncpg
+import grpc
 import pytest
 
 from deploy.local.mesh import Mesh
-from tests.conftest import AuthStub, Metadata, bearer
-from thmnayah.auth.v1.auth_pb2 import CreateUserRequest, User
+from tests.conftest import AuthStub, Metadata, bearer, eventually
+from thmnayah.auth.v1.auth_pb2 import CreateUserRequest, LoginRequest, Tokens, User
+from thmnayah.auth.v1.users_pb2 import InviteUserRequest
+from thmnayah.auth.v1.users_pb2_grpc import UserServiceStub
+
+if TYPE_CHECKING:
+    from thmnayah.auth.v1.users_pb2_grpc import UserServiceAsyncStub
+
+    UsersStub = UserServiceAsyncStub
+    Database = asyncpg.Connection[asyncpg.Record]
+else:
+    UsersStub, Database = UserServiceStub, asyncpg.Connection
 
 PASSWORD = "Correct-Horse-7"
 
 MakeUser = Callable[..., Awaitable[User]]
+Invite = Callable[[str], Awaitable[User]]
+
+
+async def sign_in(auth: AuthStub, email: str, password: str = PASSWORD, *, device: str = "") -> Tokens:
+    request = LoginRequest(email=email, password=password, device_token=device)
+    return await auth.Login(request, timeout=10)
+
+
+async def minute_later(auth_db: Database, email: str) -> None:
+    """Waits until what was mailed is noted, and lets a minute pass for it."""
+
+    async def done() -> str:
+        return await auth_db.execute(
+            "UPDATE mails SET done_time = done_time - interval '2 minutes'"
+            " WHERE email_key = $1 AND done_time IS NOT NULL",
+            email,
+        )
+
+    await eventually(done, lambda status: status != "UPDATE 0")
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +61,22 @@ def make_user(auth: AuthStub, admin: Metadata) -> MakeUser:
             email=email or f"user-{secrets.token_hex(6)}@example.com", password=password, roles=roles
         )
         return await auth.CreateUser(request, metadata=admin, timeout=10)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def users(edge: grpc.aio.Channel) -> UsersStub:
+    return UserServiceStub(edge)
+
+
+@pytest.fixture(scope="session")
+def invite(users: UsersStub, admin: Metadata) -> Invite:
+    """Invites somebody as a reader, by a word that nobody else uses."""
+
+    async def make(word: str) -> User:
+        request = InviteUserRequest(email=f"{word}@example.com", roles=["reader"])
+        return await users.InviteUser(request, metadata=admin, timeout=10)
 
     return make
 
