@@ -12,7 +12,7 @@ SHORTEST = 8
 # A row of so many letters says something of a password.
 PIECE = 4
 
-_PRODUCT = {"thmnayah", "thmanyah", "thamanya", "thamaniyah", "thamanyah", "ثمانية", "ثمانيه", "studio"}
+_PRODUCT = {"thmnayah", "thmanyah", "thamanya", "thamaniyah", "thamanyah", "ثمناية", "ثمنايه", "studio"}
 # What fingers find on a keyboard and children in a primer; any piece of them, in either direction.
 _RUNS = (
     *("abcdefghijklmnopqrstuvwxyz", "qwertyuiop", "asdfghjkl", "zxcvbnm", "1qaz2wsx3edc4rfv5tgb"),
