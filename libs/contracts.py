@@ -11,7 +11,16 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from thmnayah.api.v1 import annotations_pb2 as thmnayah_annotations
-from thmnayah.auth.v1 import api_keys_pb2, audit_pb2, auth_pb2, mfa_pb2, roles_pb2, sessions_pb2, signing_keys_pb2
+from thmnayah.auth.v1 import (
+    api_keys_pb2,
+    audit_pb2,
+    auth_pb2,
+    mfa_pb2,
+    roles_pb2,
+    sessions_pb2,
+    signing_keys_pb2,
+    users_pb2,
+)
 from thmnayah.content.v1 import (
     blocks_pb2,
     comments_pb2,
@@ -35,6 +44,7 @@ _FILES = (
     audit_pb2,
     api_keys_pb2,
     mfa_pb2,
+    users_pb2,
     content_pb2,
     workflow_pb2,
     revisions_pb2,

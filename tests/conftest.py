@@ -24,7 +24,7 @@ from thmnayah.search.v1.search_pb2_grpc import SearchServiceStub
 
 ADMIN_EMAIL = "admin@example.com"
 ADMIN_PASSWORD = "Passw0rd-of-tests"
-CORS_ORIGIN = "https://studio.example.com"
+CORS_ORIGIN = STUDIO_URL = "https://studio.example.com"
 
 if TYPE_CHECKING:  # the typed faces of the stubs exist for the type checker alone
     from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceAsyncStub
@@ -63,6 +63,8 @@ async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
     """A running mesh."""
     with pytest.MonkeyPatch.context() as environ:
         environ.setenv("THMNAYAH_CORS_ORIGINS", CORS_ORIGIN)
+        environ.setenv("THMNAYAH_REGISTRATION", "true")
+        environ.setenv("THMNAYAH_STUDIO_URL", STUDIO_URL)
         mesh = Mesh(mesh_settings(tmp_path_factory.mktemp("mesh")), print)
         try:
             await mesh.start()

@@ -22,7 +22,16 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, LocalizedMessage
 from google.rpc.status_pb2 import Status
 
 from thmnayah.api.v1 import annotations_pb2
-from thmnayah.auth.v1 import api_keys_pb2, audit_pb2, auth_pb2, mfa_pb2, roles_pb2, sessions_pb2, signing_keys_pb2
+from thmnayah.auth.v1 import (
+    api_keys_pb2,
+    audit_pb2,
+    auth_pb2,
+    mfa_pb2,
+    roles_pb2,
+    sessions_pb2,
+    signing_keys_pb2,
+    users_pb2,
+)
 from thmnayah.auth.v1.api_keys_pb2_grpc import ApiKeyServiceStub, ServiceAccountServiceStub
 from thmnayah.auth.v1.audit_pb2_grpc import AuditServiceStub
 from thmnayah.auth.v1.auth_pb2 import LoginRequest, MfaChallenge, RefreshTokensRequest, Tokens
@@ -31,6 +40,7 @@ from thmnayah.auth.v1.mfa_pb2_grpc import MfaServiceStub
 from thmnayah.auth.v1.roles_pb2_grpc import RoleServiceStub
 from thmnayah.auth.v1.sessions_pb2_grpc import SessionServiceStub
 from thmnayah.auth.v1.signing_keys_pb2_grpc import SigningKeyServiceStub
+from thmnayah.auth.v1.users_pb2_grpc import UserServiceStub
 from thmnayah.content.v1 import (
     blocks_pb2,
     comments_pb2,
@@ -81,6 +91,7 @@ _SERVICES: tuple[ServiceDescriptor, ...] = tuple(
         audit_pb2,
         api_keys_pb2,
         mfa_pb2,
+        users_pb2,
         content_pb2,
         blocks_pb2,
         comments_pb2,
@@ -263,6 +274,7 @@ class Mesh:
         self.service_accounts = ServiceAccountServiceStub(self._channel)
         self.audit = AuditServiceStub(self._channel)
         self.mfa = MfaServiceStub(self._channel)
+        self.users = UserServiceStub(self._channel)
         self.content = ContentServiceStub(self._channel)
         self.taxonomy = TaxonomyServiceStub(self._channel)
         self.comments = CommentServiceStub(self._channel)

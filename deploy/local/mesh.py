@@ -76,6 +76,10 @@ class Mesh:
         """host:port of a service itself, past the gateway."""
         return f"127.0.0.1:{self._ports[name]}"
 
+    def metrics_address(self, name: str) -> str:
+        """host:port of a service's metrics."""
+        return f"127.0.0.1:{self._ports[f'{name}-metrics']}"
+
     def database_url(self, service: str) -> str:
         """The service's own database, as its own role."""
         parts = urlsplit(self._postgres_url())
@@ -392,6 +396,7 @@ class Mesh:
                 "THMNAYAH_NATS_URL": self.nats_url(),
                 "THMNAYAH_REDIS_URL": self.redis_url(),
                 "THMNAYAH_SECRET_KEY": self._secrets["secret_key"],
+                "THMNAYAH_MAIL_DIR": str(self.data / "mail"),
                 # What a password's hash took goes back to the system, as by default it soon does not.
                 "MALLOC_MMAP_THRESHOLD_": "131072",
                 **(environ or {}),

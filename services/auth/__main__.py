@@ -30,7 +30,20 @@ from libs import config, db, errors, events, identity, outbox, rpc, telemetry
 from libs.denials import Denials
 from libs.revocations import Revocations
 from libs.roles import Roles
-from services.auth import audit, challenges, keys, revocations, roles, sessions, users
+from services.auth import (
+    audit,
+    challenges,
+    keys,
+    mails,
+    password_codes,
+    password_rules,
+    people,
+    revocations,
+    roles,
+    sessions,
+    throttle,
+    users,
+)
 from services.auth.api_key_service import ApiKeyService, ServiceAccountService
 from services.auth.audit_service import AuditService
 from services.auth.exchange import EdgeService, Exchange
@@ -41,6 +54,7 @@ from services.auth.role_service import RoleService
 from services.auth.service import AuthService
 from services.auth.session_service import SessionService
 from services.auth.signing_key_service import SigningKeyService
+from services.auth.user_service import UserService
 from thmnayah.auth.v1 import (
     api_keys_pb2_grpc,
     audit_pb2_grpc,
@@ -52,6 +66,7 @@ from thmnayah.auth.v1 import (
     sessions_pb2,
     sessions_pb2_grpc,
     signing_keys_pb2_grpc,
+    users_pb2_grpc,
 )
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -84,6 +99,13 @@ class Settings(config.StoreSettings):
     webauthn_origins: str = Field(
         "http://localhost:8080", description="Origins whose pages may ask for passkeys, joined by commas."
     )
+    registration: bool = Field(False, description="Whether anybody may ask for an account, as a reader.")
+    smtp_url: SecretStr = Field(
+        SecretStr(""), description="smtp://user:password@host:587 or smtps://… that mails go to; empty: to mail_dir."
+    )
+    mail_dir: Path = Field(Path("var/mail"), description="Folder that mails are written to where there is no smtp_url.")
+    mail_from: str = Field("Thmnayah <no-reply@thmnayah.local>", description="Whom mails come from.")
+    studio_url: str = Field("", description="Where the Studio is, whose pages mails link to; empty: no links.")
     admin_email: str = Field("", description="E-mail address of the first administrator, for `create-admin`.")
     admin_password: SecretStr = Field(SecretStr(""), description="Password of the first administrator.")
 
@@ -94,6 +116,13 @@ class Settings(config.StoreSettings):
             return value
         if len(base64.b64decode(value.get_secret_value())) != 32:
             raise ValueError("must be 32 bytes in base64")
+        return value
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _is_of_a_mail_server(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value():
+            mails.by_smtp(value.get_secret_value())
         return value
 
 
@@ -126,11 +155,17 @@ async def serve(settings: Settings) -> None:
             return await roles.snapshot(conn, request.version)
 
     known = Roles(own_roles)
+    passwords = Passwords()
+    smtp_url = settings.smtp_url.get_secret_value()
+    send = mails.by_smtp(smtp_url) if smtp_url else mails.to_folder(settings.mail_dir)
 
     def register(server: grpc.aio.Server) -> None:
-        people = AuthService(pool, ring, Passwords(), party, terms)
-        auth_pb2_grpc.add_AuthServiceServicer_to_server(people, server)
-        mfa_pb2_grpc.add_MfaServiceServicer_to_server(MfaService(pool, people, secret_key), server)
+        signing_in = AuthService(pool, ring, passwords, party, throttle.Devices(secret_key), terms)
+        auth_pb2_grpc.add_AuthServiceServicer_to_server(signing_in, server)
+        users_pb2_grpc.add_UserServiceServicer_to_server(
+            UserService(pool, passwords, registration=settings.registration), server
+        )
+        mfa_pb2_grpc.add_MfaServiceServicer_to_server(MfaService(pool, signing_in, secret_key), server)
         sessions_pb2_grpc.add_SessionServiceServicer_to_server(SessionService(pool), server)
         signing_keys_pb2_grpc.add_SigningKeyServiceServicer_to_server(SigningKeyService(ring), server)
         roles_pb2_grpc.add_RoleServiceServicer_to_server(RoleService(pool, known), server)
@@ -159,6 +194,7 @@ async def serve(settings: Settings) -> None:
             lambda: audit.keep_linking(pool),
             lambda: _record_content(pool, nats),
             lambda: _record_denials(pool, nats, settings.stream_replicas),
+            lambda: mails.relay(pool, send, sender=settings.mail_from, studio_url=settings.studio_url),
         ],
     )
     await pool.close()
@@ -172,6 +208,10 @@ async def _forget(pool: db.Pool) -> None:
                 await sessions.forget_expired(conn)
                 await revocations.forget_expired(conn)
                 await challenges.forget_expired(conn)
+                await password_codes.forget_expired(conn)
+                await mails.forget_done(conn)
+                await throttle.forget_old(conn)
+                await people.forget_unverified(conn)
         except errors.Unavailable:
             _log.warning("expired_sessions_kept")
         await asyncio.sleep(FORGET_SECONDS)
@@ -238,7 +278,7 @@ async def create_user(settings: Settings, request: auth_pb2.CreateUserRequest, *
         first_admin: make it only while nobody can administer the installation.
 
     Raises:
-        InvalidArgument: a rule of the request is broken.
+        InvalidArgument, PasswordRefused: a rule of the request is broken.
     """
     pool = await db.connect(settings.database_url.get_secret_value(), service="auth", size=1)
     try:
@@ -247,6 +287,7 @@ async def create_user(settings: Settings, request: auth_pb2.CreateUserRequest, *
                 return "exists"
             rpc.validate(request)
             request.roles[:] = await roles.assignable(conn, request.roles, by=None)
+            password_rules.check(request.password, email=request.email, name=request.display_name)
             password_hash = await Passwords().hash(request.password)
             user = await users.create(conn, request, password_hash=password_hash)
             await outbox.add(conn, auth_pb2.UserCreated(user=user), about=user.id)
@@ -312,7 +353,7 @@ def main() -> None:
 def _create(settings: Settings, request: auth_pb2.CreateUserRequest, *, first_admin: bool = False) -> None:
     try:
         print(asyncio.run(create_user(settings, request, first_admin=first_admin)))
-    except errors.InvalidArgument as error:
+    except (errors.InvalidArgument, password_rules.PasswordRefused) as error:
         settings_of = {"email": "THMNAYAH_ADMIN_EMAIL", "password": "THMNAYAH_ADMIN_PASSWORD"} if first_admin else {}
         sys.exit("\n".join(f"{settings_of.get(field, field)}: {why}" for field, why in error.violations.items()))
 

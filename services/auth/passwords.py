@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
+from prometheus_client import Counter
 
 from libs.errors import Exhausted
 
@@ -19,6 +20,8 @@ _hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1, hash_le
 _DUMMY = _hasher.hash("a password that nobody has")
 
 WAITING = 8
+
+_runs = Counter("argon2_runs_total", "Passwords hashed, to store or to compare them")
 
 T = TypeVar("T")
 
@@ -49,6 +52,7 @@ class Passwords:
                 "SIGN_IN_BUSY", "too many sign-ins at once", "محاولات دخول كثيرة في وقت واحد", retry_seconds=1
             )
         self._running += 1
+        _runs.inc()
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
         finally:

@@ -162,11 +162,12 @@ async def permissions_of(conn: Connection, roles: Sequence[str]) -> set[str]:
     return {each.permission for role in roles for each in known.get(role, ())}
 
 
-async def assignable(conn: Connection, roles: Sequence[str], *, by: Identity | None) -> list[str]:
+async def assignable(conn: Connection, roles: Sequence[str], *, by: Identity | None, field: str = "roles") -> list[str]:
     """The roles to give to a user, by their names of today.
 
     Args:
         by: who gives them; None for whoever holds the database.
+        field: where they stand in the request.
 
     Raises:
         InvalidArgument: there is no such role.
@@ -178,7 +179,7 @@ async def assignable(conn: Connection, roles: Sequence[str], *, by: Identity | N
         rows = await conn.fetch(f"SELECT {_COLUMNS} FROM roles WHERE id = ANY($1)", named)
     known = BUILT_IN | {row["id"]: tuple(map(grant, _role(row).grants)) for row in rows}
     unknown = {
-        f"roles[{number}]": f"is not a role; the roles are {', '.join(sorted(known))}"
+        f"{field}[{number}]": f"is not a role; the roles are {', '.join(sorted(known))}"
         for number, role in enumerate(roles)
         if OLD_NAMES.get(role, role) not in known
     }
@@ -186,7 +187,7 @@ async def assignable(conn: Connection, roles: Sequence[str], *, by: Identity | N
         raise InvalidArgument(unknown)
     if by is not None:
         for number, role in enumerate(roles):
-            _check_held(known[OLD_NAMES.get(role, role)], by, f"roles[{number}]")
+            _check_held(known[OLD_NAMES.get(role, role)], by, f"{field}[{number}]")
     return named
 
 

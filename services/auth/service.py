@@ -9,7 +9,7 @@ from libs.db import Connection, Pool, connection, transaction
 from libs.errors import InvalidArgument, Unauthenticated
 from libs.identity import caller
 from libs.rpc import Context
-from services.auth import audit, browsers, keys, mfa, roles, sessions, users
+from services.auth import audit, browsers, keys, mfa, password_rules, roles, sessions, throttle, users
 from services.auth.challenges import Device
 from services.auth.passkeys import RelyingParty
 from services.auth.passwords import Passwords
@@ -35,12 +35,14 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
         ring: keys.Ring,
         passwords: Passwords,
         party: RelyingParty,
+        devices: throttle.Devices,
         terms: sessions.Terms,
     ) -> None:
         self.db = db
         self.ring = ring
         self.passwords = passwords
         self.party = party
+        self.devices = devices
         self.terms = terms
 
     async def Login(self, request: auth_pb2.LoginRequest, context: Context) -> auth_pb2.Tokens:
@@ -48,9 +50,13 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
             browsers.check_origin()
         async with connection(self.db) as conn:
             found = await users.credentials(conn, request.email)
-        user, stored = found or (auth_pb2.User(), None)
+            user, stored = found or (auth_pb2.User(), None)
+            known = self.devices.device(user.id, request.device_token)
+            counter = throttle.key("device", known) if known else throttle.key("address", users.key(request.email))
+            attempt = await throttle.admit(conn, counter)
         if not await self.passwords.verify(request.password, stored) or stored is None:
             async with transaction(self.db) as conn:  # the address that was typed may be a password: it is not kept
+                await throttle.failed(conn, attempt)
                 target = f"user/{user.id}" if user.id else ""
                 await audit.record(conn, "session.started", outcome="FAILED", target=target)
             raise _credentials_invalid()
@@ -58,9 +64,10 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
         async with transaction(self.db) as conn:
             if rehashed is not None:
                 await users.set_password_hash(conn, user.id, rehashed)
+            await throttle.succeeded(conn, attempt)
             device = Device(text.nfc(request.device_name), browser=request.browser)
             outcome = await self.finish(conn, user, device, proven=False, password_hash=rehashed or stored)
-        return await self.answer(outcome, context)
+        return await self.answer(outcome, context, known)
 
     async def RefreshTokens(self, request: auth_pb2.RefreshTokensRequest, context: Context) -> auth_pb2.Tokens:
         async with transaction(self.db) as conn:
@@ -89,6 +96,7 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
     async def CreateUser(self, request: auth_pb2.CreateUserRequest, context: Context) -> auth_pb2.User:
         async with connection(self.db) as conn:
             request.roles[:] = await roles.assignable(conn, request.roles, by=caller.get())
+        password_rules.check(request.password, email=request.email, name=request.display_name)
         password_hash = await self.passwords.hash(request.password)
         async with transaction(self.db) as conn:
             user = await users.create(conn, request, password_hash=password_hash)
@@ -141,13 +149,21 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
         await audit.record(conn, "session.started", target=f"user/{user.id}", actor=user.id, session=issued.session_id)
         return SignedIn(user, issued, await roles.version_for(conn, user.roles), device.browser)
 
-    async def answer(self, outcome: "SignedIn | auth_pb2.MfaChallenge", context: Context) -> auth_pb2.Tokens:
-        """The tokens of what a sign-in came to, once that is committed."""
+    async def answer(
+        self, outcome: "SignedIn | auth_pb2.MfaChallenge", context: Context, known: bytes | None = None
+    ) -> auth_pb2.Tokens:
+        """The tokens of what a sign-in came to, once that is committed.
+
+        Args:
+            known: the device, where its owner has signed in on it before.
+        """
         if isinstance(outcome, auth_pb2.MfaChallenge):
             return auth_pb2.Tokens(mfa=outcome)
-        return await self._tokens(
+        tokens = await self._tokens(
             outcome.user, outcome.issued, context, roles_version=outcome.roles_version, browser=outcome.browser
         )
+        tokens.device_token = self.devices.token(outcome.user.id, known)
+        return tokens
 
     async def _tokens(
         self, user: auth_pb2.User, issued: sessions.Issued, context: Context, *, roles_version: int, browser: bool

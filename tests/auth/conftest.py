@@ -10,14 +10,22 @@ import pytest
 
 from deploy.local.mesh import Mesh
 from tests.auth.people import MakePerson, Person
-from tests.conftest import AuthStub, Metadata, bearer
+from tests.conftest import AuthStub, Metadata, bearer, eventually
 from thmnayah.auth.v1.audit_pb2 import AuditEvent, ListAuditEventsRequest
 from thmnayah.auth.v1.audit_pb2_grpc import AuditServiceStub
-from thmnayah.auth.v1.auth_pb2 import CreateUserRequest, User
+from thmnayah.auth.v1.auth_pb2 import CreateUserRequest, LoginRequest, Tokens, User
 from thmnayah.auth.v1.sessions_pb2_grpc import SessionServiceStub
+from thmnayah.auth.v1.users_pb2 import InviteUserRequest
+from thmnayah.auth.v1.users_pb2_grpc import UserServiceStub
 
 if TYPE_CHECKING:
     from thmnayah.auth.v1.audit_pb2_grpc import AuditServiceAsyncStub
+    from thmnayah.auth.v1.users_pb2_grpc import UserServiceAsyncStub
+
+    UsersStub = UserServiceAsyncStub
+    Database = asyncpg.Connection[asyncpg.Record]
+else:
+    UsersStub, Database = UserServiceStub, asyncpg.Connection
 
 PASSWORD = "Correct-Horse-7"
 
@@ -30,6 +38,25 @@ else:
 
 MakeUser = Callable[..., Awaitable[User]]
 Find = Callable[..., Awaitable[list[AuditEvent]]]
+Invite = Callable[[str], Awaitable[User]]
+
+
+async def sign_in(auth: AuthStub, email: str, password: str = PASSWORD, *, device: str = "") -> Tokens:
+    request = LoginRequest(email=email, password=password, device_token=device)
+    return await auth.Login(request, timeout=10)
+
+
+async def minute_later(auth_db: Database, email: str) -> None:
+    """Waits until what was mailed is noted, and lets a minute pass for it."""
+
+    async def done() -> str:
+        return await auth_db.execute(
+            "UPDATE mails SET done_time = done_time - interval '2 minutes'"
+            " WHERE email_key = $1 AND done_time IS NOT NULL",
+            email,
+        )
+
+    await eventually(done, lambda status: status != "UPDATE 0")
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +91,22 @@ def make_person(edge: grpc.aio.Channel, make_user: MakeUser) -> MakePerson:
         person = Person(edge, await make_user(roles=roles or ("reader",)), PASSWORD)
         await person.login()
         return person
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def users(edge: grpc.aio.Channel) -> UsersStub:
+    return UserServiceStub(edge)
+
+
+@pytest.fixture(scope="session")
+def invite(users: UsersStub, admin: Metadata) -> Invite:
+    """Invites somebody as a reader, by a word that nobody else uses."""
+
+    async def make(word: str) -> User:
+        request = InviteUserRequest(email=f"{word}@example.com", roles=["reader"])
+        return await users.InviteUser(request, metadata=admin, timeout=10)
 
     return make
 

@@ -51,7 +51,7 @@ def test_wrong_usage_has_a_status_of_its_own(arguments: tuple[str, ...]) -> None
     assert status(*arguments) == 2
 
 
-@pytest.mark.parametrize("command", [("login",), ("user", "create")])
+@pytest.mark.parametrize("command", [("login",), ("user", "create"), ("user", "set-password")])
 def test_no_command_takes_a_password_as_an_argument(
     command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -64,7 +64,16 @@ def build() -> typer.Typer:
     app.add_typer(content, name="content")
 
     user = typer.Typer(help="Accounts of people.", no_args_is_help=True)
+    user.command("list")(_blocking(users.list_))
+    user.command("show")(_blocking(users.show))
     user.command("create")(_blocking(users.create))
+    user.command("invite")(_blocking(users.invite))
+    user.command("set-roles")(_blocking(users.set_roles))
+    user.command("disable")(_blocking(users.disable))
+    user.command("enable")(_blocking(users.enable))
+    user.command("delete")(_blocking(users.delete))
+    user.command("reset-password")(_blocking(users.reset_password))
+    user.command("set-password")(_blocking(users.set_password))
     app.add_typer(user, name="user")
 
     sign_ins = typer.Typer(help="Where you, or a user, are signed in.", no_args_is_help=True)

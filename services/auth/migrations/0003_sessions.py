@@ -3,7 +3,7 @@
 from libs import migrations
 
 revision = "0003"
-down_revision = "0001"
+down_revision = "0002"
 
 SQL = """
 -- The number in the claim `epoch` of a user's tokens: a change of roles, password or state makes it larger.

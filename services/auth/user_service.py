@@ -1,0 +1,149 @@
+"""UserService: each RPC's transaction, its functions and its event."""
+
+from google.protobuf.empty_pb2 import Empty
+
+from libs import outbox, rpc
+from libs.db import Pool, connection, transaction
+from libs.errors import Failure, Forbidden, InvalidArgument
+from libs.identity import caller
+from libs.rpc import Context
+from services.auth import mails, password_codes, password_rules, people, roles, sessions, throttle, users
+from services.auth.passwords import Passwords
+from thmnayah.auth.v1 import users_pb2, users_pb2_grpc
+from thmnayah.auth.v1.auth_pb2 import User, UserCreated
+
+
+class UserService(users_pb2_grpc.UserServiceServicer):
+    """The servicer of thmnayah.auth.v1.UserService, where each RPC is described."""
+
+    def __init__(self, db: Pool, passwords: Passwords, *, registration: bool) -> None:
+        """Args: registration: whether anybody may ask for an account."""
+        self.db = db
+        self.passwords = passwords
+        self.registration = registration
+
+    async def InviteUser(self, request: users_pb2.InviteUserRequest, context: Context) -> User:
+        async with transaction(self.db) as conn:
+            named = await roles.assignable(conn, request.roles, by=caller.get())
+            user = await people.add(
+                conn,
+                email=request.email,
+                display_name=request.display_name,
+                roles=named,
+                locale=request.locale,
+                state="INVITED",
+            )
+            if user is None:
+                raise users.taken()
+            await mails.add(conn, "PASSWORD", user.email)
+            await outbox.add(conn, UserCreated(user=user), about=user.id)
+        return user
+
+    async def RegisterUser(self, request: users_pb2.RegisterUserRequest, context: Context) -> Empty:
+        if not self.registration:
+            raise Forbidden("REGISTRATION_CLOSED", "ask an administrator for an account", "اطلب حسابًا من مدير المنصة")
+        async with transaction(self.db) as conn:
+            await people.add(
+                conn,
+                email=request.email,
+                display_name=request.display_name,
+                roles=["reader"],
+                locale=request.locale,
+                state="UNVERIFIED",
+            )
+            await mails.add(conn, "REGISTRATION", request.email)
+        return Empty()
+
+    async def RequestPasswordReset(self, request: users_pb2.RequestPasswordResetRequest, context: Context) -> Empty:
+        async with transaction(self.db) as conn:
+            await mails.add(conn, "PASSWORD", request.email)
+        return Empty()
+
+    async def SetPassword(self, request: users_pb2.SetPasswordRequest, context: Context) -> Empty:
+        async with connection(self.db) as conn:
+            user = await people.get(conn, await password_codes.owner(conn, request.code))
+        password_rules.check(request.password, email=user.email, name=user.display_name)
+        password_hash = await self.passwords.hash(request.password)
+        async with transaction(self.db) as conn:
+            user, is_new = await people.set_password(conn, await password_codes.use(conn, request.code), password_hash)
+            await sessions.end_all(conn, user.id)
+            await mails.add(conn, "PASSWORD_CHANGED", user.email)
+            event = UserCreated(user=user) if is_new else users_pb2.UserUpdated(user=user)
+            await outbox.add(conn, event, about=user.id)
+        return Empty()
+
+    async def ChangePassword(self, request: users_pb2.ChangePasswordRequest, context: Context) -> Empty:
+        identity = caller.get()
+        async with connection(self.db) as conn:
+            user = await users.get(conn, identity.user_id)
+            attempt = await throttle.admit(conn, throttle.key("user", user.id))
+            stored = await people.password_hash(conn, user.id)
+        if not await self.passwords.verify(request.current_password, stored):
+            async with connection(self.db) as conn:
+                await throttle.failed(conn, attempt)
+            raise _wrong_password()
+        password_rules.check(request.password, email=user.email, name=user.display_name)
+        password_hash = await self.passwords.hash(request.password)
+        async with transaction(self.db) as conn:
+            user, _ = await people.set_password(conn, user.id, password_hash)
+            await password_codes.forget(conn, user.id)
+            await sessions.end_all(conn, user.id, but=identity.session_id)
+            await mails.add(conn, "PASSWORD_CHANGED", user.email)
+            await outbox.add(conn, users_pb2.UserUpdated(user=user), about=user.id)
+        return Empty()
+
+    async def UpdateMe(self, request: users_pb2.UpdateMeRequest, context: Context) -> User:
+        request.user.id = caller.get().user_id
+        return await self._update(request, people.OWN)
+
+    async def GetUser(self, request: users_pb2.GetUserRequest, context: Context) -> User:
+        async with connection(self.db) as conn:
+            return await people.get(conn, request.id)
+
+    async def ListUsers(self, request: users_pb2.ListUsersRequest, context: Context) -> users_pb2.ListUsersResponse:
+        async with connection(self.db) as conn:
+            return await people.list_page(
+                conn, filter=request.filter, page_size=request.page_size, page_token=request.page_token
+            )
+
+    async def UpdateUser(self, request: users_pb2.UpdateUserRequest, context: Context) -> User:
+        return await self._update(request, people.ANY)
+
+    async def DisableUser(self, request: users_pb2.DisableUserRequest, context: Context) -> User:
+        async with transaction(self.db) as conn:
+            user = await people.disable(conn, request.id)
+            if user is None:
+                return await people.get(conn, request.id)
+            await outbox.add(conn, users_pb2.UserDisabled(user=user), about=user.id)
+        return user
+
+    async def EnableUser(self, request: users_pb2.EnableUserRequest, context: Context) -> User:
+        async with transaction(self.db) as conn:
+            user = await people.enable(conn, request.id)
+            if user is None:
+                return await people.get(conn, request.id)
+            await outbox.add(conn, users_pb2.UserUpdated(user=user), about=user.id)
+        return user
+
+    async def DeleteUser(self, request: users_pb2.DeleteUserRequest, context: Context) -> User:
+        async with transaction(self.db) as conn:
+            user = await people.delete(conn, request.id)
+            await outbox.add(conn, users_pb2.UserDeleted(user=user), about=user.id)
+        return user
+
+    async def _update(
+        self, request: users_pb2.UpdateMeRequest | users_pb2.UpdateUserRequest, allowed: tuple[str, ...]
+    ) -> User:
+        etag = request.user.etag or rpc.request_header("if-match")
+        async with transaction(self.db) as conn:
+            user = await people.update(conn, request.user, paths=request.update_mask.paths, allowed=allowed, etag=etag)
+            if user is None:
+                return await people.get(conn, request.user.id)
+            await outbox.add(conn, users_pb2.UserUpdated(user=user), about=user.id)
+        return user
+
+
+def _wrong_password() -> Failure:
+    refused = InvalidArgument({"currentPassword": "is not the password of this account"})
+    refused.reason, refused.arabic = "PASSWORD_WRONG", "كلمة المرور الحالية غير صحيحة"
+    return refused
