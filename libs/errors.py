@@ -97,12 +97,15 @@ class InvalidArgument(Failure):
 
     code = code_pb2.INVALID_ARGUMENT
 
-    def __init__(self, violations: Mapping[str, str]) -> None:
+    def __init__(self, violations: Mapping[str, str], *, reason: str = "INVALID_REQUEST", arabic: str = "") -> None:
+        """Args:
+        arabic: the same for people; without it, they are told the fields alone.
+        """
         fields = ", ".join(violations)
         super().__init__(
-            "INVALID_REQUEST",
+            reason,
             "; ".join(f"{field}: {description}" for field, description in violations.items()),
-            f"الطلب غير صالح؛ راجع الحقول: {fields}",
+            arabic or f"الطلب غير صالح؛ راجع الحقول: {fields}",
             violations=violations,
         )
 

@@ -278,7 +278,7 @@ async def create_user(settings: Settings, request: auth_pb2.CreateUserRequest, *
         first_admin: make it only while nobody can administer the installation.
 
     Raises:
-        InvalidArgument, PasswordRefused: a rule of the request is broken.
+        InvalidArgument: a rule of the request is broken.
     """
     pool = await db.connect(settings.database_url.get_secret_value(), service="auth", size=1)
     try:
@@ -353,7 +353,7 @@ def main() -> None:
 def _create(settings: Settings, request: auth_pb2.CreateUserRequest, *, first_admin: bool = False) -> None:
     try:
         print(asyncio.run(create_user(settings, request, first_admin=first_admin)))
-    except (errors.InvalidArgument, password_rules.PasswordRefused) as error:
+    except errors.InvalidArgument as error:
         settings_of = {"email": "THMNAYAH_ADMIN_EMAIL", "password": "THMNAYAH_ADMIN_PASSWORD"} if first_admin else {}
         sys.exit("\n".join(f"{settings_of.get(field, field)}: {why}" for field, why in error.violations.items()))
 

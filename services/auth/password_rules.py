@@ -4,9 +4,7 @@ import re
 import unicodedata
 from functools import cache
 
-from google.rpc import code_pb2
-
-from libs.errors import Failure
+from libs.errors import InvalidArgument
 
 SHORTEST = 8
 # A row of so many letters says something of a password.
@@ -24,15 +22,6 @@ _EDGES = re.compile(r"^[\W\d_]+|[\W\d_]+$")
 _REPEATED = re.compile(r"(.{1,3}?)\1+.?")
 
 
-class PasswordRefused(Failure):
-    """A new password that is easily guessed."""
-
-    code = code_pb2.INVALID_ARGUMENT
-
-    def __init__(self, english: str, arabic: str) -> None:
-        super().__init__("PASSWORD_WEAK", f"the password {english}", arabic, violations={"password": english})
-
-
 def check(password: str, *, email: str, name: str) -> None:
     """Look at a new password; its length and upper bounds are the contract's.
 
@@ -41,27 +30,23 @@ def check(password: str, *, email: str, name: str) -> None:
         name: the person's, the same.
 
     Raises:
-        PasswordRefused: it is too short, lacks an upper-case letter or a digit, or is easily guessed.
+        InvalidArgument: it is too short, lacks an upper-case letter or a digit, or is easily guessed.
     """
     # As it is hashed: what looks alike on two keyboards is one password.
     typed, password = password, unicodedata.normalize("NFKC", password)
     if min(len(typed), len(password)) < SHORTEST:
-        raise PasswordRefused(
-            f"must have at least {SHORTEST} characters", f"يجب ألا تقل كلمة المرور عن {SHORTEST} أحرف"
-        )
+        raise _refused(f"must have at least {SHORTEST} characters", f"يجب ألا تقل كلمة المرور عن {SHORTEST} أحرف")
     categories = {unicodedata.category(character) for character in password}
     if "Lu" not in categories or "Nd" not in categories:
-        raise PasswordRefused(
+        raise _refused(
             "must hold an upper-case letter and a digit", "يجب أن تحتوي كلمة المرور على حرف لاتيني كبير ورقم"
         )
     folded = password.casefold()
     core = _EDGES.sub("", folded)
     if any(each in _listed() for each in (folded, core, _unmasked(folded), _unmasked(core))):
-        raise PasswordRefused(
-            "is one of those that are tried first", "كلمة المرور هذه من أكثر الكلمات شيوعًا، وتُجرَّب قبل غيرها"
-        )
+        raise _refused("is one of those that are tried first", "كلمة المرور هذه من أكثر الكلمات شيوعًا، وتُجرَّب قبل غيرها")
     if len(core) >= PIECE and (any(core in run or core[::-1] in run for run in _RUNS) or _REPEATED.fullmatch(core)):
-        raise PasswordRefused(
+        raise _refused(
             "repeats itself or follows the keyboard", "كلمة المرور مكررة أو تتبع ترتيب الحروف أو لوحة المفاتيح"
         )
     rest = folded
@@ -70,9 +55,13 @@ def check(password: str, *, email: str, name: str) -> None:
         if len(part) > 2:
             rest = rest.replace(part, "")
     if rest != folded and len(re.sub(r"[\W_]", "", rest)) < SHORTEST:
-        raise PasswordRefused(
+        raise _refused(
             "is little more than the name or the address", "كلمة المرور لا تزيد كثيرًا على الاسم أو البريد الإلكتروني"
         )
+
+
+def _refused(english: str, arabic: str) -> InvalidArgument:
+    return InvalidArgument({"password": english}, reason="PASSWORD_WEAK", arabic=arabic)
 
 
 def _unmasked(password: str) -> str:

@@ -4,7 +4,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from libs import outbox, rpc
 from libs.db import Pool, connection, transaction
-from libs.errors import Failure, Forbidden, InvalidArgument
+from libs.errors import Forbidden, InvalidArgument
 from libs.identity import caller
 from libs.rpc import Context
 from services.auth import mails, password_codes, password_rules, people, roles, sessions, throttle, users
@@ -81,7 +81,11 @@ class UserService(users_pb2_grpc.UserServiceServicer):
         if not await self.passwords.verify(request.current_password, stored):
             async with connection(self.db) as conn:
                 await throttle.failed(conn, attempt)
-            raise _wrong_password()
+            raise InvalidArgument(
+                {"currentPassword": "is not the password of this account"},
+                reason="PASSWORD_WRONG",
+                arabic="كلمة المرور الحالية غير صحيحة",
+            )
         password_rules.check(request.password, email=user.email, name=user.display_name)
         password_hash = await self.passwords.hash(request.password)
         async with transaction(self.db) as conn:
@@ -141,9 +145,3 @@ class UserService(users_pb2_grpc.UserServiceServicer):
                 return await people.get(conn, request.user.id)
             await outbox.add(conn, users_pb2.UserUpdated(user=user), about=user.id)
         return user
-
-
-def _wrong_password() -> Failure:
-    refused = InvalidArgument({"currentPassword": "is not the password of this account"})
-    refused.reason, refused.arabic = "PASSWORD_WRONG", "كلمة المرور الحالية غير صحيحة"
-    return refused

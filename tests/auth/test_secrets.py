@@ -35,6 +35,7 @@ async def test_what_is_secret_is_written_nowhere(
     for number in range(2):
         tokens = await auth.Login(LoginRequest(email=user.email, password=used["password"]), timeout=10)
         used[f"access token {number}"], used[f"refresh token {number}"] = tokens.access_token, tokens.refresh_token
+    used["device token"] = tokens.device_token
     renewed = await auth.RefreshTokens(RefreshTokensRequest(refresh_token=tokens.refresh_token), timeout=10)
     used["renewed access token"], used["renewed refresh token"] = renewed.access_token, renewed.refresh_token
     await Caller(edge, bearer(tokens.access_token)).create(title={"en": marker})

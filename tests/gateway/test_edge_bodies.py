@@ -11,7 +11,7 @@ from tests.gateway.corpus import ID, Problem, problem
 SMALL_BYTES = 64 * 1024
 LARGE_BYTES = 1024 * 1024
 
-LOGIN = b'{"email":"nobody@example.com","password":"Passw0rd-of-tests"}'
+LOGIN = b'{"email":"bodies@example.com","password":"Passw0rd-of-tests"}'
 ARTICLE = b'{"type":"article","title":{"en":"Title"}}'
 
 
