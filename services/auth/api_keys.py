@@ -4,6 +4,7 @@ import hashlib
 import re
 import secrets
 import string
+import time
 import zlib
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,11 +15,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from libs import paging, text
 from libs.db import Connection, Record, fetch_one
 from libs.errors import InvalidArgument, NotFound, Unauthenticated
-from libs.identity import caller
-from services.auth import audit, roles
+from libs.identity import CLOCK_SKEW_SECONDS, caller
+from services.auth import audit, revocations, roles
 from thmnayah.auth.v1.api_keys_pb2 import ApiKey, ListApiKeysResponse
+from thmnayah.auth.v1.sessions_pb2 import Revocation
 
 _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
+# A token for a key lives at most so long.
+TOKEN_SECONDS = 300
 SECRET_CHARACTERS = 43  # 256 bits in base 62
 _KEY = re.compile(r"(thm_([a-z]{2,10})_[0-9A-Za-z]{43})_([0-9A-Za-z]{6})")
 
@@ -143,7 +147,14 @@ async def delete(conn: Connection, key_id: str) -> None:
     """Revoke a key that the caller may see. Raises: NotFound."""
     row = await _visible(conn, key_id)
     await conn.execute("DELETE FROM api_keys WHERE id = $1", key_id)
+    await refuse_tokens(conn, [key_id])
     await audit.record(conn, "key.revoked", target=f"key/{key_id}", details={"owner": str(row["user_id"])})
+
+
+async def refuse_tokens(conn: Connection, key_ids: Sequence[str]) -> None:
+    """Refuse the access tokens that were given for keys that are gone."""
+    until = Timestamp(seconds=int(time.time()) + TOKEN_SECONDS + CLOCK_SKEW_SECONDS)
+    await revocations.add(conn, [Revocation(session_id=key_id, expire_time=until) for key_id in key_ids])
 
 
 async def rotate(

@@ -16,8 +16,7 @@ from libs.db import Pool, connection, transaction
 from libs.errors import Failure, Unauthenticated
 from services.auth import api_keys, keys, roles, users
 
-# A token lives at most so long, and is given out again until so little is left.
-TOKEN_SECONDS = 300
+# A token is given out again until so little is left.
 LEAST_SECONDS = 60
 # For so long a key is believed without asking the database: this is how soon a revocation takes effect.
 BELIEVED_SECONDS = 2.0
@@ -76,7 +75,7 @@ class Exchange:
         if held is not None and held.grant == grant and held.end - time.time() >= LEAST_SECONDS:
             held.checked = checked
             return held
-        life = TOKEN_SECONDS
+        life = api_keys.TOKEN_SECONDS
         if row["expire_time"] is not None:
             life = max(1, min(life, int((row["expire_time"] - datetime.now(UTC)).total_seconds())))
         token = self.ring.signer.sign(

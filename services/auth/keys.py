@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from libs.db import Connection, Pool, connection, transaction
 from libs.errors import NotFound, Unavailable
 from libs.identity import ALGORITHM, AUDIENCE, CLOCK_SKEW_SECONDS, ISSUER, TOKEN_TYPE, Verifier
+from services.auth import audit
 from thmnayah.auth.v1.auth_pb2 import JsonWebKey, JsonWebKeySet, User
 from thmnayah.auth.v1.signing_keys_pb2 import SigningKey
 
@@ -140,6 +141,7 @@ class Ring:
             if not await conn.fetchval("SELECT EXISTS (SELECT FROM signing_keys WHERE use_time > now())"):
                 await _add(conn, self._secret_key, wait=self._publish)
                 _log.info("signing_key_published")
+                await audit.record(conn, "signing_key.published")
             self._signers = await _open_all(conn, self._secret_key)
         return (await self.listed())[0]
 
@@ -158,6 +160,7 @@ class Ring:
                 await conn.execute("UPDATE signing_keys SET use_time = now()")
                 await ensure(conn, self._secret_key)
             self._signers = await _open_all(conn, self._secret_key)
+            await audit.record(conn, "signing_key.removed", target=f"signing_key/{kid}")
         _log.warning("signing_key_removed", kid=kid)
         return next(each for each in await self.listed() if each.state == SigningKey.IN_USE)
 

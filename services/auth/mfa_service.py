@@ -8,7 +8,7 @@ from libs.db import Connection, Pool, connection, transaction
 from libs.errors import FailedPrecondition, Unauthenticated
 from libs.identity import caller
 from libs.rpc import Context
-from services.auth import browsers, challenges, mfa, passkeys, recovery_codes, totp, users
+from services.auth import audit, browsers, challenges, mfa, passkeys, recovery_codes, totp, users
 from services.auth.challenges import Challenge, Device
 from services.auth.service import AuthService, SignedIn
 from thmnayah.auth.v1 import auth_pb2, mfa_pb2, mfa_pb2_grpc
@@ -31,6 +31,8 @@ class MfaService(mfa_pb2_grpc.MfaServiceServicer):
             if await self._proves(conn, user, request, challenge):
                 await challenges.end(conn, challenge)
                 outcome = await self.auth.finish(conn, user, challenge.device, proven=True)
+            else:
+                await _record_failure(conn, user.id)
         if outcome is None:
             raise _failed()
         return await self.auth.answer(outcome, context)
@@ -56,6 +58,8 @@ class MfaService(mfa_pb2_grpc.MfaServiceServicer):
                 await challenges.end(conn, challenge)
                 user = await users.get(conn, user_id)
                 outcome = await self.auth.finish(conn, user, challenge.device, proven=True)
+            else:
+                await _record_failure(conn, "")
         if outcome is None:
             raise _failed()
         return await self.auth.answer(outcome, context)
@@ -85,6 +89,8 @@ class MfaService(mfa_pb2_grpc.MfaServiceServicer):
             seed = challenge.seed
             if seed and await totp.add(conn, challenge.user_id, seed, request.code, self.secret_key):
                 enrolment, outcome = await self._enrolled(conn, challenge)
+            else:
+                await _record_failure(conn, challenge.user_id)
         if enrolment is None:
             raise _failed()
         if outcome is not None:
@@ -113,6 +119,8 @@ class MfaService(mfa_pb2_grpc.MfaServiceServicer):
             if passkey is not None:
                 enrolment, outcome = await self._enrolled(conn, challenge)
                 enrolment.passkey.CopyFrom(passkey)
+            else:
+                await _record_failure(conn, challenge.user_id)
         if enrolment is None:
             raise _failed()
         if outcome is not None:
@@ -134,6 +142,7 @@ class MfaService(mfa_pb2_grpc.MfaServiceServicer):
             await mfa.lock(conn, user_id)
             await passkeys.remove(conn, user_id, request.id)
             await mfa.removed(conn, await users.get(conn, user_id))
+            await audit.record(conn, "mfa.factor_removed", target=f"user/{user_id}", details={"passkey": request.id})
         return Empty()
 
     async def DisableTotp(self, request: mfa_pb2.DisableTotpRequest, context: Context) -> Empty:
@@ -143,6 +152,7 @@ class MfaService(mfa_pb2_grpc.MfaServiceServicer):
             await mfa.lock(conn, user_id)
             if await totp.remove(conn, user_id):
                 await mfa.removed(conn, await users.get(conn, user_id))
+                await audit.record(conn, "mfa.factor_removed", target=f"user/{user_id}")
         return Empty()
 
     async def RegenerateRecoveryCodes(
@@ -156,6 +166,7 @@ class MfaService(mfa_pb2_grpc.MfaServiceServicer):
                 raise FailedPrecondition("MFA_MISSING", "add a second factor first", "أضف عاملًا ثانيًا أولًا")
             codes = await recovery_codes.renew(conn, me.user_id)
             await mfa.changed(conn, me.user_id, keep=me.session_id)
+            await audit.record(conn, "mfa.recovery_codes_renewed", target=f"user/{me.user_id}")
         return mfa_pb2.RecoveryCodes(codes=codes)
 
     async def GetMfaPolicy(self, request: mfa_pb2.GetMfaPolicyRequest, context: Context) -> mfa_pb2.MfaPolicy:
@@ -165,12 +176,14 @@ class MfaService(mfa_pb2_grpc.MfaServiceServicer):
     async def UpdateMfaRule(self, request: mfa_pb2.UpdateMfaRuleRequest, context: Context) -> mfa_pb2.MfaRule:
         async with transaction(self.db) as conn:
             await mfa.set_rule(conn, request.rule)
+            await audit.record(conn, "mfa.policy_changed", target=f"role/{request.rule.role}")
         return request.rule
 
     async def ResetUserMfa(self, request: mfa_pb2.ResetUserMfaRequest, context: Context) -> Empty:
         async with transaction(self.db) as conn:
             await mfa.lock(conn, request.id)
             await mfa.reset(conn, request.id)
+            await audit.record(conn, "mfa.reset", target=f"user/{request.id}")
         return Empty()
 
     async def _proves(
@@ -198,10 +211,15 @@ class MfaService(mfa_pb2_grpc.MfaServiceServicer):
         if not (await mfa.standing(conn, user)).recovery_codes:
             enrolment.recovery_codes.extend(await recovery_codes.renew(conn, user.id))
         await mfa.changed(conn, user.id, keep=challenge.session_id)
+        await audit.record(conn, "mfa.factor_added", target=f"user/{user.id}", actor=user.id)
         outcome = None
         if not challenge.session_id:
             outcome = await self.auth.finish(conn, user, challenge.device, proven=True)
         return enrolment, outcome
+
+
+async def _record_failure(conn: Connection, user_id: str) -> None:
+    await audit.record(conn, "mfa.proved", outcome="FAILED", target=user_id and f"user/{user_id}")
 
 
 def _failed() -> Unauthenticated:

@@ -9,7 +9,7 @@ from libs.identity import caller
 from libs.roles import Roles
 from libs.rpc import Context
 from libs.text import nfc
-from services.auth import roles
+from services.auth import audit, roles
 from thmnayah.auth.v1 import roles_pb2, roles_pb2_grpc
 from thmnayah.auth.v1.roles_pb2 import Role
 
@@ -29,6 +29,7 @@ class RoleService(roles_pb2_grpc.RoleServiceServicer):
         async with transaction(self.db) as conn:
             role = await roles.create(conn, request.role, by=caller.get())
             await outbox.add(conn, roles_pb2.RoleCreated(role=role), about=role.id)
+            await audit.record(conn, "role.created", target=f"role/{role.id}")
         return await self._changed(role, context)
 
     async def GetRole(self, request: roles_pb2.GetRoleRequest, context: Context) -> Role:
@@ -46,6 +47,7 @@ class RoleService(roles_pb2_grpc.RoleServiceServicer):
             role = await roles.update(conn, request.role, paths=request.update_mask.paths, by=caller.get())
             if role is not None:
                 await outbox.add(conn, roles_pb2.RoleUpdated(role=role), about=role.id)
+                await audit.record(conn, "role.updated", target=f"role/{role.id}")
             else:
                 role = await roles.get(conn, request.role.id)
         return await self._changed(role, context)
@@ -55,6 +57,7 @@ class RoleService(roles_pb2_grpc.RoleServiceServicer):
         async with transaction(self.db) as conn:
             role = await roles.delete(conn, request.id, etag=etag, force=request.force)
             await outbox.add(conn, roles_pb2.RoleDeleted(role=role), about=role.id)
+            await audit.record(conn, "role.deleted", target=f"role/{role.id}")
         return await self._changed(role, context)
 
     async def TestPermissions(

@@ -85,6 +85,7 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
             session_id = await sessions.of_token(conn, await self._refresh_token(conn, request.refresh_token))
             if session_id:
                 await sessions.end(conn, session_id)
+                await audit.record(conn, "session.ended", target=f"session/{session_id}")
         if not request.refresh_token:
             await context.send_initial_metadata(browsers.no_cookies())
         return Empty()

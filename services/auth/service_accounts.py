@@ -6,7 +6,7 @@ from libs import paging, text
 from libs.db import Connection, Record, fetch_one
 from libs.errors import NotFound
 from libs.identity import caller
-from services.auth import audit
+from services.auth import api_keys, audit
 from services.auth.roles import assignable
 from thmnayah.auth.v1.api_keys_pb2 import ListServiceAccountsResponse, ServiceAccount
 
@@ -56,11 +56,13 @@ async def list_accounts(conn: Connection, *, page_size: int, page_token: str) ->
 
 async def delete(conn: Connection, account_id: str) -> None:
     """Remove an account and its keys. Raises: NotFound."""
+    keys = await conn.fetch("SELECT id FROM api_keys WHERE user_id = $1", account_id)
     found = await conn.fetchval("DELETE FROM users WHERE id = $1 AND service_account RETURNING true", account_id)
     if not found:
         raise NotFound(
             "SERVICE_ACCOUNT_NOT_FOUND", f"no service account {account_id}", f"لا يوجد حساب خدمة {account_id}"
         )
+    await api_keys.refuse_tokens(conn, [str(row["id"]) for row in keys])
     await audit.record(conn, "service_account.deleted", target=f"service_account/{account_id}")
 
 

@@ -5,7 +5,7 @@ from google.protobuf.empty_pb2 import Empty
 from libs.db import Pool, connection, transaction
 from libs.identity import caller
 from libs.rpc import Context
-from services.auth import revocations, sessions
+from services.auth import audit, revocations, sessions
 from thmnayah.auth.v1 import sessions_pb2, sessions_pb2_grpc
 
 MANAGE = "sessions.manage"
@@ -29,7 +29,9 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
 
     async def EndSession(self, request: sessions_pb2.EndSessionRequest, context: Context) -> Empty:
         async with transaction(self.db) as conn:
-            await sessions.end_one(conn, _owner(request.user_id), request.id)
+            owner = _owner(request.user_id)
+            await sessions.end_one(conn, owner, request.id)
+            await audit.record(conn, "session.ended", target=f"session/{request.id}", details={"user": owner})
         return Empty()
 
     async def EndSessions(
@@ -37,7 +39,9 @@ class SessionService(sessions_pb2_grpc.SessionServiceServicer):
     ) -> sessions_pb2.EndSessionsResponse:
         current = caller.get().session_id if request.scope == sessions_pb2.EndSessionsRequest.OTHERS else None
         async with transaction(self.db) as conn:
-            count = await sessions.end_all(conn, _owner(request.user_id), but=current)
+            owner = _owner(request.user_id)
+            count = await sessions.end_all(conn, owner, but=current)
+            await audit.record(conn, "sessions.ended", target=f"user/{owner}", details={"count": str(count)})
         return sessions_pb2.EndSessionsResponse(count=count)
 
     async def ListRevocations(

@@ -14,7 +14,7 @@ from libs import outbox, paging
 from libs.db import Connection, Record
 from libs.errors import NotFound, Unauthenticated
 from libs.identity import CLOCK_SKEW_SECONDS
-from services.auth import revocations
+from services.auth import audit, revocations
 from thmnayah.auth.v1.sessions_pb2 import ListSessionsResponse, Revocation, Session, SessionReused
 
 # Two tabs that refresh at once, or a client that lost the answer, get the same successor again.
@@ -149,6 +149,8 @@ async def rotate(conn: Connection, refresh_token: str, terms: Terms) -> Issued |
         return issued
     (session,) = await _end(conn, "id = $1", row["id"])
     await outbox.add(conn, SessionReused(session=session), about=session.id)
+    target = f"session/{session.id}"
+    await audit.record(conn, "session.reused", outcome="DENIED", target=target, details={"user": session.user_id})
     return None
 
 

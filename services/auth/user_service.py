@@ -7,7 +7,7 @@ from libs.db import Pool, connection, transaction
 from libs.errors import Forbidden, InvalidArgument
 from libs.identity import caller
 from libs.rpc import Context
-from services.auth import mails, password_codes, password_rules, people, roles, sessions, throttle, users
+from services.auth import audit, mails, password_codes, password_rules, people, roles, sessions, throttle, users
 from services.auth.passwords import Passwords
 from thmnayah.auth.v1 import users_pb2, users_pb2_grpc
 from thmnayah.auth.v1.auth_pb2 import User, UserCreated
@@ -37,13 +37,14 @@ class UserService(users_pb2_grpc.UserServiceServicer):
                 raise users.taken()
             await mails.add(conn, "PASSWORD", user.email)
             await outbox.add(conn, UserCreated(user=user), about=user.id)
+            await audit.record(conn, "user.invited", target=f"user/{user.id}", details={"roles": " ".join(user.roles)})
         return user
 
     async def RegisterUser(self, request: users_pb2.RegisterUserRequest, context: Context) -> Empty:
         if not self.registration:
             raise Forbidden("REGISTRATION_CLOSED", "ask an administrator for an account", "اطلب حسابًا من مدير المنصة")
         async with transaction(self.db) as conn:
-            await people.add(
+            user = await people.add(
                 conn,
                 email=request.email,
                 display_name=request.display_name,
@@ -52,11 +53,14 @@ class UserService(users_pb2_grpc.UserServiceServicer):
                 state="UNVERIFIED",
             )
             await mails.add(conn, "REGISTRATION", request.email)
+            await audit.record(conn, "user.registered", target=f"user/{user.id}" if user else "")
         return Empty()
 
     async def RequestPasswordReset(self, request: users_pb2.RequestPasswordResetRequest, context: Context) -> Empty:
         async with transaction(self.db) as conn:
             await mails.add(conn, "PASSWORD", request.email)
+            # The address that was typed may be a password: it is not kept.
+            await audit.record(conn, "user.password_reset_requested")
         return Empty()
 
     async def SetPassword(self, request: users_pb2.SetPasswordRequest, context: Context) -> Empty:
@@ -70,6 +74,7 @@ class UserService(users_pb2_grpc.UserServiceServicer):
             await mails.add(conn, "PASSWORD_CHANGED", user.email)
             event = UserCreated(user=user) if is_new else users_pb2.UserUpdated(user=user)
             await outbox.add(conn, event, about=user.id)
+            await audit.record(conn, "user.password_set", target=f"user/{user.id}", actor=user.id)
         return Empty()
 
     async def ChangePassword(self, request: users_pb2.ChangePasswordRequest, context: Context) -> Empty:
@@ -79,8 +84,9 @@ class UserService(users_pb2_grpc.UserServiceServicer):
             attempt = await throttle.admit(conn, throttle.key("user", user.id))
             stored = await people.password_hash(conn, user.id)
         if not await self.passwords.verify(request.current_password, stored):
-            async with connection(self.db) as conn:
+            async with transaction(self.db) as conn:
                 await throttle.failed(conn, attempt)
+                await audit.record(conn, "user.password_changed", outcome="FAILED", target=f"user/{user.id}")
             raise InvalidArgument(
                 {"currentPassword": "is not the password of this account"},
                 reason="PASSWORD_WRONG",
@@ -94,6 +100,7 @@ class UserService(users_pb2_grpc.UserServiceServicer):
             await sessions.end_all(conn, user.id, but=identity.session_id)
             await mails.add(conn, "PASSWORD_CHANGED", user.email)
             await outbox.add(conn, users_pb2.UserUpdated(user=user), about=user.id)
+            await audit.record(conn, "user.password_changed", target=f"user/{user.id}")
         return Empty()
 
     async def UpdateMe(self, request: users_pb2.UpdateMeRequest, context: Context) -> User:
@@ -119,6 +126,7 @@ class UserService(users_pb2_grpc.UserServiceServicer):
             if user is None:
                 return await people.get(conn, request.id)
             await outbox.add(conn, users_pb2.UserDisabled(user=user), about=user.id)
+            await audit.record(conn, "user.disabled", target=f"user/{user.id}")
         return user
 
     async def EnableUser(self, request: users_pb2.EnableUserRequest, context: Context) -> User:
@@ -127,12 +135,14 @@ class UserService(users_pb2_grpc.UserServiceServicer):
             if user is None:
                 return await people.get(conn, request.id)
             await outbox.add(conn, users_pb2.UserUpdated(user=user), about=user.id)
+            await audit.record(conn, "user.enabled", target=f"user/{user.id}")
         return user
 
     async def DeleteUser(self, request: users_pb2.DeleteUserRequest, context: Context) -> User:
         async with transaction(self.db) as conn:
             user = await people.delete(conn, request.id)
             await outbox.add(conn, users_pb2.UserDeleted(user=user), about=user.id)
+            await audit.record(conn, "user.deleted", target=f"user/{user.id}")
         return user
 
     async def _update(
@@ -144,4 +154,5 @@ class UserService(users_pb2_grpc.UserServiceServicer):
             if user is None:
                 return await people.get(conn, request.user.id)
             await outbox.add(conn, users_pb2.UserUpdated(user=user), about=user.id)
+            await audit.record(conn, "user.updated", target=f"user/{user.id}", details={"roles": " ".join(user.roles)})
         return user
