@@ -119,6 +119,8 @@ async def ping(client: NatsClient) -> None:
 
 # Streams whose name is not their service's.
 _PUBLISHERS = {"user": "auth"}
+# Prefixes of subjects that every service publishes; each has a stream of its own.
+_SHARED = {"audit"}
 
 
 async def ensure_stream(client: NatsClient, name: str, *, replicas: int = 1) -> None:
@@ -127,10 +129,11 @@ async def ensure_stream(client: NatsClient, name: str, *, replicas: int = 1) -> 
     Its settings are those that keep what was acknowledged; changes to them are applied.
     """
     jetstream = client.jetstream()
-    publisher = _PUBLISHERS.get(name, name)
+    published = contracts.event_subjects(_PUBLISHERS.get(name, name))
+    prefixes = {name, *(each.split(".")[0] for each in published)} - (_SHARED - {name})
     config = StreamConfig(
         name=name,
-        subjects=sorted({f"{name}.>", *(f"{each.split('.')[0]}.>" for each in contracts.event_subjects(publisher))}),
+        subjects=sorted(f"{prefix}.>" for prefix in prefixes),
         retention=RetentionPolicy.LIMITS,
         discard=DiscardPolicy.OLD,
         storage=StorageType.FILE,

@@ -154,9 +154,9 @@ async def test_a_command_rotates_and_withdraws(own_mesh: Mesh) -> None:
 @pytest.fixture
 async def ring(mesh: Mesh) -> AsyncIterator[tuple[keys.Ring, "asyncpg.Connection[asyncpg.Record]"]]:
     """Keys as a replica holds them, and where they are."""
-    url = f"{mesh.database_url('auth')}?search_path=keys_{secrets.token_hex(4)}"
+    schema = f"keys_{secrets.token_hex(4)}"
+    url = f"{mesh.database_url('auth')}?search_path={schema},public"
     conn = await asyncpg.connect(url)
-    schema = url.rpartition("=")[2]
     await conn.execute(f"CREATE SCHEMA {schema}; CREATE TABLE signing_keys (LIKE public.signing_keys INCLUDING ALL)")
     pool = await db.connect(url, service="tests", size=2)
     times = {"publish": timedelta(seconds=1), "access_life": timedelta(minutes=30), "rotate_after": timedelta(days=90)}

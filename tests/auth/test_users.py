@@ -13,7 +13,7 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from deploy.local.mesh import Mesh
-from libs import db
+from libs import db, identity, permissions
 from libs.errors import FailedPrecondition
 from services.auth import people
 from tests.auth.conftest import PASSWORD, Database, MakeUser, UsersStub, minute_later, sign_in
@@ -370,7 +370,7 @@ async def own_database(mesh: Mesh) -> AsyncIterator[db.Pool]:
 
 async def _administrator(pool: db.Pool, email: str) -> str:
     async with db.transaction(pool) as conn:
-        user = await people.add(conn, email=email, display_name="", roles=["admin"], locale="", state="INVITED")
+        user = await people.add(conn, email=email, display_name="", roles=["administrator"], locale="", state="INVITED")
         assert user is not None
         await people.set_password(conn, user.id, "no hash")
         return user.id
@@ -378,6 +378,7 @@ async def _administrator(pool: db.Pool, email: str) -> str:
 
 async def test_the_last_administrator_stays(own_database: db.Pool) -> None:
     first, second = [await _administrator(own_database, f"{name}@example.com") for name in ("first", "second")]
+    identity.caller.set(identity.Identity(permissions=permissions.hold("", ["administrator"], {})))
 
     async def in_transaction(change: "str", user_id: str) -> None:
         async with db.transaction(own_database) as conn:

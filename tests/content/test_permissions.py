@@ -482,7 +482,7 @@ async def test_a_role_that_loses_a_permission_loses_it_for_tokens_that_are_out(
         before = await someone.may(READ)
         assert await before.page(view=DRAFT)
         after = await someone.may({"permission": "content.comment"})
-        secret = await editing.create(title={"en": "Secret"})
+        secret = await editing.create(title={"en": f"Secret {secrets.token_hex(6)}"})
 
         assert (await refused(after.get(secret.id, DRAFT))).code == DENIED
 
