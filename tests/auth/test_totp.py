@@ -7,7 +7,10 @@ import httpx
 import pyotp
 import pytest
 
+from deploy.local.mesh import Mesh
 from services.auth import totp
+from tests.auth.conftest import UsersStub
+from tests.auth.mailbox import code_of, mail_to
 from tests.auth.people import Database, MakePerson, age, forget_codes, other_code, session_of
 from tests.content.items import refused
 from thmnayah.auth.v1.auth_pb2 import RECOVERY_CODE, TOTP, Tokens
@@ -18,6 +21,7 @@ from thmnayah.auth.v1.mfa_pb2 import (
     EnrolTotpRequest,
     VerifyMfaRequest,
 )
+from thmnayah.auth.v1.users_pb2 import RequestPasswordResetRequest, SetPasswordRequest
 
 SEED = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 
@@ -307,3 +311,19 @@ async def test_a_changed_seed_is_noticed(make_person: MakePerson, auth_db: Datab
     refusal = await refused(person.verify(await person.challenge(), totp_code=other.code(1)))
 
     assert refusal.code == grpc.StatusCode.INTERNAL
+
+
+async def test_a_reset_of_the_password_takes_no_factor_away(
+    mesh: Mesh, users: UsersStub, make_person: MakePerson
+) -> None:
+    person = await make_person()
+    await person.add_totp()
+    await users.RequestPasswordReset(RequestPasswordResetRequest(email=person.user.email), timeout=10)
+    code = code_of(await mail_to(mesh, person.user.email))
+
+    person.password = "Another-Passw0rd-of-tests"
+    await users.SetPassword(SetPasswordRequest(code=code, password=person.password), timeout=10)
+
+    challenge = await person.challenge()
+    assert set(challenge.factors) == {TOTP, RECOVERY_CODE}
+    assert (await person.verify(challenge, totp_code=person.code(1))).access_token

@@ -44,6 +44,16 @@ def test_every_document_is_of_a_known_kind_and_version(document: Json) -> None:
     }.get(document["apiVersion"], set())
 
 
+def test_the_way_in_is_tls_and_nothing_else() -> None:
+    """No plain port, not even one that redirects: a program that sends its token there would go unnoticed."""
+    (gateway,) = of_kind("Gateway").values()
+    (server,) = gateway["servers"]
+
+    assert (server["port"]["number"], server["port"]["protocol"]) == (443, "HTTPS")
+    assert (server["tls"]["mode"], server["tls"]["minProtocolVersion"]) == ("SIMPLE", "TLSV1_2")
+    assert of_kind("VirtualService")["public"]["gateways"] == ["public"]
+
+
 def test_nothing_is_said_in_the_clear() -> None:
     assert [spec["mtls"]["mode"] for spec in of_kind("PeerAuthentication").values()] == ["STRICT"]
     assert [spec["trafficPolicy"]["tls"]["mode"] for spec in of_kind("DestinationRule").values()] == ["ISTIO_MUTUAL"]
