@@ -61,10 +61,11 @@ class Workload:
         self.updated: list[str] = []
         """The items of the last `updates`, in order."""
 
-    def sign_in(self) -> None:
-        """Get a fresh access token."""
+    def sign_in(self) -> str:
+        """Get a fresh access token, which the calls of this class carry too."""
         answer = self.http.post("/v1/auth:login", json=self._credentials).raise_for_status()
-        self._token = answer.json()["accessToken"]
+        self._token = str(answer.json()["accessToken"])
+        return self._token
 
     def seed(self, progress: Progress) -> None:
         """See that the items are there, published and found; those that are already, stay."""

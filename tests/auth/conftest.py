@@ -83,7 +83,7 @@ def sessions(edge: grpc.aio.Channel) -> SessionStub:
     return SessionServiceStub(edge)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_person(edge: grpc.aio.Channel, make_user: MakeUser) -> MakePerson:
     """Makes an account and signs in with it."""
 
