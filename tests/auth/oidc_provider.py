@@ -82,7 +82,8 @@ class Provider:
         claims = {"iss": self.issuer, "aud": CLIENT_ID, "exp": now + 60, "iat": now, "nonce": asked["nonce"]}
         claims = {name: value for name, value in (claims | self.claims).items() if name not in self.dropped}
         headers = {"kid": self.kid} | self.headers
-        token = jwt.encode(claims, self.key or self.own_key, self.algorithm, headers=headers)
+        key: Any = None if self.algorithm == "none" else self.key or self.own_key
+        token = jwt.encode(claims, key, self.algorithm, headers=headers)
         return 200, {"token_type": "Bearer", "access_token": "unused", "id_token": token}
 
 
