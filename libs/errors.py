@@ -157,11 +157,18 @@ class Unavailable(Failure):
 
     code = code_pb2.UNAVAILABLE
 
-    def __init__(self, reason: str = "DEPENDENCY_UNAVAILABLE", *, metadata: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        reason: str = "DEPENDENCY_UNAVAILABLE",
+        english: str = "a part of the platform is not reachable; try again",
+        arabic: str = "تعذر الوصول إلى جزء من المنصة؛ حاول مرة أخرى",
+        *,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(
             reason,
-            "a part of the platform is not reachable; try again",
-            "تعذر الوصول إلى جزء من المنصة؛ حاول مرة أخرى",
+            english,
+            arabic,
             metadata=metadata,
             retry_seconds=1,
         )

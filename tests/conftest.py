@@ -63,6 +63,7 @@ async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
     """A running mesh."""
     with pytest.MonkeyPatch.context() as environ:
         environ.setenv("THMNAYAH_CORS_ORIGINS", CORS_ORIGIN)
+        environ.setenv("THMNAYAH_OIDC_PRIVATE_HOSTS", "127.0.0.1")
         environ.setenv("THMNAYAH_REGISTRATION", "true")
         environ.setenv("THMNAYAH_STUDIO_URL", STUDIO_URL)
         mesh = Mesh(mesh_settings(tmp_path_factory.mktemp("mesh")), print)

@@ -27,6 +27,7 @@ from thmnayah.auth.v1 import (
     audit_pb2,
     auth_pb2,
     mfa_pb2,
+    oidc_pb2,
     roles_pb2,
     sessions_pb2,
     signing_keys_pb2,
@@ -37,6 +38,7 @@ from thmnayah.auth.v1.audit_pb2_grpc import AuditServiceStub
 from thmnayah.auth.v1.auth_pb2 import LoginRequest, MfaChallenge, RefreshTokensRequest, Tokens
 from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceStub
 from thmnayah.auth.v1.mfa_pb2_grpc import MfaServiceStub
+from thmnayah.auth.v1.oidc_pb2_grpc import OidcServiceStub
 from thmnayah.auth.v1.roles_pb2_grpc import RoleServiceStub
 from thmnayah.auth.v1.sessions_pb2_grpc import SessionServiceStub
 from thmnayah.auth.v1.signing_keys_pb2_grpc import SigningKeyServiceStub
@@ -91,6 +93,7 @@ _SERVICES: tuple[ServiceDescriptor, ...] = tuple(
         audit_pb2,
         api_keys_pb2,
         mfa_pb2,
+        oidc_pb2,
         users_pb2,
         content_pb2,
         blocks_pb2,
@@ -274,6 +277,7 @@ class Mesh:
         self.service_accounts = ServiceAccountServiceStub(self._channel)
         self.audit = AuditServiceStub(self._channel)
         self.mfa = MfaServiceStub(self._channel)
+        self.oidc = OidcServiceStub(self._channel)
         self.users = UserServiceStub(self._channel)
         self.content = ContentServiceStub(self._channel)
         self.taxonomy = TaxonomyServiceStub(self._channel)

@@ -35,6 +35,7 @@ from services.auth import (
     challenges,
     keys,
     mails,
+    oidc_logins,
     password_codes,
     password_rules,
     people,
@@ -48,6 +49,8 @@ from services.auth.api_key_service import ApiKeyService, ServiceAccountService
 from services.auth.audit_service import AuditService
 from services.auth.exchange import EdgeService, Exchange
 from services.auth.mfa_service import MfaService
+from services.auth.oidc_client import Client
+from services.auth.oidc_service import OidcService
 from services.auth.passkeys import RelyingParty
 from services.auth.passwords import Passwords
 from services.auth.role_service import RoleService
@@ -61,6 +64,7 @@ from thmnayah.auth.v1 import (
     auth_pb2,
     auth_pb2_grpc,
     mfa_pb2_grpc,
+    oidc_pb2_grpc,
     roles_pb2,
     roles_pb2_grpc,
     sessions_pb2,
@@ -98,6 +102,9 @@ class Settings(config.StoreSettings):
     )
     webauthn_origins: str = Field(
         "http://localhost:8080", description="Origins whose pages may ask for passkeys, joined by commas."
+    )
+    oidc_private_hosts: str = Field(
+        "", description="Hosts in a private network that OpenID Connect providers may be at, joined by commas."
     )
     registration: bool = Field(False, description="Whether anybody may ask for an account, as a reader.")
     smtp_url: SecretStr = Field(
@@ -166,6 +173,8 @@ async def serve(settings: Settings) -> None:
             UserService(pool, passwords, registration=settings.registration), server
         )
         mfa_pb2_grpc.add_MfaServiceServicer_to_server(MfaService(pool, signing_in, secret_key), server)
+        client = Client(frozenset(filter(None, settings.oidc_private_hosts.split(","))))
+        oidc_pb2_grpc.add_OidcServiceServicer_to_server(OidcService(pool, signing_in, client), server)
         sessions_pb2_grpc.add_SessionServiceServicer_to_server(SessionService(pool), server)
         signing_keys_pb2_grpc.add_SigningKeyServiceServicer_to_server(SigningKeyService(ring), server)
         roles_pb2_grpc.add_RoleServiceServicer_to_server(RoleService(pool, known), server)
@@ -208,6 +217,7 @@ async def _forget(pool: db.Pool) -> None:
                 await sessions.forget_expired(conn)
                 await revocations.forget_expired(conn)
                 await challenges.forget_expired(conn)
+                await oidc_logins.forget_expired(conn)
                 await password_codes.forget_expired(conn)
                 await mails.forget_done(conn)
                 await throttle.forget_old(conn)

@@ -147,6 +147,42 @@ async def update(
     return users.message(row)
 
 
+async def set_roles(conn: Connection, user_id: str, named: Sequence[str]) -> User | None:
+    """Give an account other roles, which ends its sessions; None when it has these already.
+
+    Raises:
+        FailedPrecondition: nobody else could administer the installation.
+    """
+    if set((await get(conn, user_id)).roles) == set(named):
+        return None
+    if ADMINISTRATOR not in named:
+        await _keep_an_administrator(conn, user_id)
+    await _locked(conn, user_id)
+    await sessions.end_all(conn, user_id)
+    row = await fetch_one(
+        conn,
+        f"UPDATE users SET roles = $2, version = version + 1 WHERE id = $1 RETURNING {users.COLUMNS}",
+        user_id,
+        list(named),
+    )
+    return users.message(row)
+
+
+async def accept(conn: Connection, email: str) -> User | None:
+    """Open the account that was invited by an address, whose owner was proved otherwise; None when there is none."""
+    row = await conn.fetchrow(
+        f"""
+        UPDATE users SET state = 'ACTIVE', version = version + 1
+        WHERE email_key = $1 AND state = 'INVITED' RETURNING {users.COLUMNS}
+        """,
+        users.key(email),
+    )
+    if row is None:
+        return None
+    await password_codes.forget(conn, str(row["id"]))
+    return users.message(row)
+
+
 async def disable(conn: Connection, user_id: str) -> User | None:
     """Close an account and end its sessions; None when it was closed already. Raises: as `delete`."""
     await _keep_an_administrator(conn, user_id)
@@ -160,7 +196,12 @@ async def enable(conn: Connection, user_id: str) -> User | None:
     """Open a closed account; None when it was not closed. Raises: NotFound."""
     if (await _locked(conn, user_id)).state != User.DISABLED:
         return None
-    return await _set_state(conn, user_id, "CASE WHEN password_hash IS NULL THEN 'INVITED' ELSE 'ACTIVE' END")
+    return await _set_state(
+        conn,
+        user_id,
+        "CASE WHEN password_hash IS NULL AND NOT EXISTS (SELECT FROM identities WHERE user_id = users.id)"
+        " THEN 'INVITED' ELSE 'ACTIVE' END",
+    )
 
 
 async def delete(conn: Connection, user_id: str) -> User:
@@ -173,7 +214,7 @@ async def delete(conn: Connection, user_id: str) -> User:
     await _keep_an_administrator(conn, user_id)
     email_key = users.key((await _locked(conn, user_id)).email)
     await _shut(conn, user_id)
-    for table in ("api_keys", "totp_factors", "passkeys", "recovery_codes"):
+    for table in ("api_keys", "totp_factors", "passkeys", "recovery_codes", "identities"):
         await conn.execute(f"DELETE FROM {table} WHERE user_id = $1", user_id)
     await conn.execute("DELETE FROM mails WHERE email_key = $1", email_key)
     await throttle.forget(conn, throttle.key("address", email_key))

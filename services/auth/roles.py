@@ -162,6 +162,12 @@ async def permissions_of(conn: Connection, roles: Sequence[str]) -> set[str]:
     return {each.permission for role in roles for each in known.get(role, ())}
 
 
+async def existing(conn: Connection, named: Sequence[str]) -> list[str]:
+    """Those of some roles that there are."""
+    custom = await _existing(conn, named)
+    return [role for role in named if role in BUILT_IN or role in custom]
+
+
 async def assignable(conn: Connection, roles: Sequence[str], *, by: Identity | None, field: str = "roles") -> list[str]:
     """The roles to give to a user, by their names of today.
 

@@ -42,8 +42,7 @@ async def hold(conn: Connection, user_id: str, password_hash: str | None = None)
     """
     # A sign-in waits here for a change of the password, and such a change for the sign-in.
     held = await conn.fetchval(
-        "SELECT password_hash = coalesce($2, password_hash) FROM users"
-        " WHERE id = $1 AND state = 'ACTIVE' FOR NO KEY UPDATE",
+        "SELECT $2::text IS NULL OR password_hash = $2 FROM users WHERE id = $1 AND state = 'ACTIVE' FOR NO KEY UPDATE",
         user_id,
         password_hash,
     )
