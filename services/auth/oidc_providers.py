@@ -8,6 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from libs.db import Connection, Record, fetch_one
 from libs.errors import AlreadyExists, Conflict, FailedPrecondition, InvalidArgument, NotFound
 from libs.identity import caller
+from libs.permissions import OLD_NAMES
 from services.auth import keys, roles
 from services.auth.oidc_client import Client, Party
 from thmnayah.auth.v1.oidc_pb2 import ListOidcProvidersResponse, OidcProvider
@@ -148,6 +149,8 @@ async def _check(conn: Connection, provider: OidcProvider, client: Client) -> No
         raise InvalidArgument({"oidcProvider.issuer": reason})
     if "?" in provider.issuer:
         raise InvalidArgument({"oidcProvider.issuer": "must not hold a query"})
+    for group, role in provider.group_roles.items():
+        provider.group_roles[group] = OLD_NAMES.get(role, role)
     await roles.assignable(
         conn,
         list(dict.fromkeys(provider.group_roles.values())),

@@ -89,7 +89,7 @@ class OidcService(oidc_pb2_grpc.OidcServiceServicer):
                     await _set_roles(conn, user_id, named)
                 if named is None or named:
                     outcome = await self.auth.finish(conn, auth_pb2.User(id=user_id), device, proven=False)
-        except Unauthenticated:
+        except (Unauthenticated, FailedPrecondition):  # denials are put on record as such
             async with transaction(self.db) as conn:
                 await audit.record(conn, "session.started", outcome="FAILED", details={"by": "oidc"})
             raise

@@ -38,6 +38,8 @@ class Provider:
     metadata: dict[str, Any] = field(default_factory=dict)
     answers: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     """What paths answer instead."""
+    told: list[str] = field(default_factory=list)
+    """The ID tokens that it gave."""
     asked: list[str] = field(default_factory=list)
     """The paths that were called."""
     own_key: rsa.RSAPrivateKey = field(default_factory=lambda: rsa.generate_private_key(65537, 2048))
@@ -84,6 +86,7 @@ class Provider:
         headers = {"kid": self.kid} | self.headers
         key: Any = None if self.algorithm == "none" else self.key or self.own_key
         token = jwt.encode(claims, key, self.algorithm, headers=headers)
+        self.told.append(token)
         return 200, {"token_type": "Bearer", "access_token": "unused", "id_token": token}
 
 

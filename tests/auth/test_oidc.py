@@ -11,9 +11,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from deploy.local.mesh import Mesh
 from tests.auth.conftest import Database, Find, Invite, MakeUser, UsersStub
 from tests.auth.oidc_provider import CLIENT_ID, REDIRECT_URI, Provider, serving
 from tests.auth.people import MakePerson, age, session_of
+from tests.auth.test_secrets import everything
 from tests.conftest import AuthStub, Metadata, bearer
 from tests.content.items import refused
 from thmnayah.auth.v1.auth_pb2 import GetMeRequest, RefreshTokensRequest, Tokens, User
@@ -528,6 +530,38 @@ async def test_administrators_define_change_and_remove_providers(
     assert (await refused(gone)).reason == "OIDC_PROVIDER_NOT_FOUND"
     actions = [event.action for event in await find(f'target = "oidc_provider/{provider.id}"')]
     assert actions == [f"oidc_provider.{each}" for each in ("deleted", "updated", "created")]
+
+
+async def test_what_is_secret_is_written_nowhere(oidc: OidcStub, company: Provider, define: Define, mesh: Mesh) -> None:
+    provider = await define(create_users=True)
+    request = BeginOidcLoginRequest(provider=provider.id, redirect_uri=REDIRECT_URI)
+    used = {"client secret": company.client_secret}
+    for number in range(4):
+        begun = await oidc.BeginOidcLogin(request, timeout=10)
+        asked = httpx.URL(begun.authorization_uri).params
+        back = company.consent(begun.authorization_uri)
+        used |= {f"{name} {number}": asked[name] for name in ("state", "nonce")}
+        used |= {f"secret {number}": begun.secret, f"code {number}": back["code"]}
+        # One that goes right, a lie, a code that is not taken, and one that is left.
+        company.claims["aud"] = "another" if number == 1 else CLIENT_ID
+        if number == 2:
+            company.codes.clear()
+        if number < 3:
+            call = oidc.FinishOidcLogin(FinishOidcLoginRequest(secret=begun.secret, **back), timeout=10)
+            await (refused(call) if number else call)
+    used |= {f"ID token {number}": token for number, token in enumerate(company.told)}
+    assert len(company.told) == 2
+
+    texts = {path.name: path.read_text("utf-8", "replace") for path in mesh.supervisor.log_dir.iterdir()}
+    texts["database"] = await everything(mesh, "auth")
+
+    assert [(name, place) for name, value in used.items() for place, text in texts.items() if value in text] == []
+    assert provider.id in texts["auth.log"]
+    assert provider.id in texts["database"]
+
+
+async def test_a_role_may_be_mapped_by_its_old_name(define: Define) -> None:
+    assert (await define(group_roles={"Admins": "admin"})).group_roles == {"Admins": "administrator"}
 
 
 async def test_a_client_secret_may_go_into_the_body(oidc: OidcStub, company: Provider, define: Define) -> None:

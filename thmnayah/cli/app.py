@@ -16,6 +16,7 @@ from thmnayah.cli import (
     doctor,
     keys,
     mfa,
+    oidc,
     roles,
     search,
     session,
@@ -115,6 +116,12 @@ def build() -> typer.Typer:
     factors.command("require")(_blocking(mfa.require))
     factors.command("reset")(_blocking(mfa.reset))
     app.add_typer(factors, name="mfa")
+
+    providers = typer.Typer(help="OpenID Connect providers that people sign in by.", no_args_is_help=True)
+    providers.command("list")(_blocking(oidc.list_))
+    providers.command("add")(_blocking(oidc.add))
+    providers.command("remove")(_blocking(oidc.remove))
+    app.add_typer(providers, name="oidc")
     return app
 
 
