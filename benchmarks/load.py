@@ -81,18 +81,21 @@ def ask(
     *,
     connections: int,
     seconds: float = math.inf,
+    per_second: float = math.inf,
     answered: Answered = _ignore,
 ) -> Outcome:
     """Send the requests in order, each connection one at a time, until they or the seconds end.
 
     Args:
         server: host:port.
+        per_second: how many are due, for which there must be connections enough; their times count from when they
+            are due. Without it each is sent as soon as a connection is free.
         answered: called with each right answer's request, body and time in seconds.
 
     Raises:
         OSError: the server cannot be reached.
     """
-    run = _Run(iter(requests), seconds, answered)
+    run = _Run(iter(requests), seconds, per_second, answered)
     busy = time.process_time()
     uvloop.run(run.on(server, connections))
     run.outcome.processor_seconds = time.process_time() - busy
@@ -148,8 +151,10 @@ def percentile(ordered: Sequence[float], percent: int) -> float:
 class _Run:
     """What the connections of one run share."""
 
-    def __init__(self, requests: Iterator[Request], seconds: float, answered: Answered) -> None:
+    def __init__(self, requests: Iterator[Request], seconds: float, per_second: float, answered: Answered) -> None:
         self.outcome = Outcome()
+        self._apart = 1 / per_second
+        self._due = 0.0
         self._requests = requests
         self._seconds = seconds
         self._answered = answered
@@ -159,6 +164,7 @@ class _Run:
         host, _, port = server.rpartition(":")
         began = time.perf_counter()
         self._deadline = began + self._seconds
+        self._due = began
         async with asyncio.TaskGroup() as group:
             for _ in range(connections):
                 group.create_task(self._keep_connected(host, int(port)))
@@ -176,6 +182,13 @@ class _Run:
     def next(self) -> Request | None:
         """What to ask next; None when it is time to stop."""
         return next(self._requests, None) if time.perf_counter() < self._deadline else None
+
+    def due(self) -> float:
+        """When to ask it, as time.perf_counter() tells it."""
+        if not self._apart:
+            return time.perf_counter()
+        self._due += self._apart
+        return self._due
 
     def take(self, request: Request, status: int, body: bytes, seconds: float) -> None:
         """Count an answer."""
@@ -238,8 +251,11 @@ class _Connection(asyncio.Protocol):
             return
         self._answer.clear()
         self._all_bytes = 0
-        self._asked = time.perf_counter()
-        self._transport.write(self._request.raw)
+        self._asked = self._run.due()
+        if (early := self._asked - time.perf_counter()) > 0:
+            asyncio.get_running_loop().call_later(early, self._transport.write, self._request.raw)
+        else:
+            self._transport.write(self._request.raw)
 
 
 def _content_length(head: bytes | bytearray) -> int:
