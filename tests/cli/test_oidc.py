@@ -33,7 +33,7 @@ async def test_administrators_add_list_and_remove_providers(cli: Cli, tmp_path: 
 
 async def test_a_file_that_holds_no_provider_is_named(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "company.json"
-    file.write_text("[]")
+    file.write_text("nothing")
 
     added = await cli("oidc", "add", file)
 
