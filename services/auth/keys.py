@@ -112,6 +112,8 @@ class Ring:
         """
         async with transaction(self._pool) as conn:
             await ensure(conn, self._secret_key, old_secret_key)
+            if old_secret_key:
+                await seal_anew(conn, self._secret_key, old_secret_key)
             self._signers = await _open_all(conn, self._secret_key)
 
     async def listed(self) -> list[SigningKey]:
@@ -244,6 +246,27 @@ async def _add(conn: Connection, secret_key: bytes, *, wait: timedelta) -> None:
         _seal(private_key, secret_key, kid),
         wait,
     )
+
+
+# What else is sealed: its table and column, the primary key, and what it is sealed about.
+_SEALED = (
+    ("totp_factors", "seed", "user_id", "'totp:' || user_id"),
+    ("oidc_providers", "client_secret", "id", "'oidc_providers/' || id"),
+)
+
+
+async def seal_anew(conn: Connection, secret_key: bytes, old_secret_key: bytes) -> None:
+    """Seal under the secret key what is sealed under the one before, signing keys excepted: see `ensure`."""
+    for table, column, row_id, about in _SEALED:
+        for row in await conn.fetch(
+            f"SELECT {row_id} AS id, {column} AS sealed, {about} AS about FROM {table} FOR UPDATE"
+        ):
+            try:
+                plain = unseal(row["sealed"], old_secret_key, row["about"])
+            except InvalidTag:  # under the new one already
+                continue
+            sealed = seal(plain, secret_key, row["about"])
+            await conn.execute(f"UPDATE {table} SET {column} = $2 WHERE {row_id} = $1", row["id"], sealed)
 
 
 def seal(plain: bytes, secret_key: bytes, about: str) -> bytes:

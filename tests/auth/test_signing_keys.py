@@ -7,6 +7,7 @@ import secrets
 import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import cast
 
 import asyncpg
 import grpc
@@ -16,7 +17,8 @@ import pytest
 
 from deploy.local.mesh import Mesh
 from libs import db
-from services.auth import keys
+from services.auth import keys, totp
+from tests.auth.conftest import MakeUser
 from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD, eventually, mesh_settings
 from thmnayah.auth.v1.auth_pb2 import LoginRequest
 from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceStub
@@ -200,6 +202,33 @@ async def test_a_key_is_replaced_when_it_was_used_for_long_and_goes_when_no_toke
         await eventually(left, lambda found: found == {new}, seconds=20)
     finally:
         following.cancel()
+
+
+async def test_seeds_and_client_secrets_move_to_a_new_secret_key(mesh: Mesh, make_user: MakeUser) -> None:
+    user, old, new = await make_user(), secrets.token_bytes(32), secrets.token_bytes(32)
+    seed = totp.seal("JBSWY3DPEHPK3PXP", old, user.id)
+    client_secret = keys.seal(b"told to nobody", old, "oidc_providers/moved")
+    conn = await asyncpg.connect(mesh.database_url("auth"))
+    giving_up = conn.transaction()
+    await giving_up.start()
+    try:
+        await conn.execute("INSERT INTO totp_factors (user_id, seed, last_step) VALUES ($1, $2, 0)", user.id, seed)
+        await conn.execute(
+            "INSERT INTO oidc_providers (id, issuer, client_id, client_secret, scopes, redirect_uris, groups_claim,"
+            " group_roles, create_users, enabled) VALUES ('moved', '', '', $1, '{}', '{}', '', '{}', false, false)",
+            client_secret,
+        )
+
+        for _ in range(2):  # what has moved stays
+            await keys.seal_anew(cast("db.Connection", conn), new, old)
+
+        moved = await conn.fetchval("SELECT seed FROM totp_factors WHERE user_id = $1", user.id)
+        assert keys.unseal(moved, new, f"totp:{user.id}") == b"JBSWY3DPEHPK3PXP"
+        moved = await conn.fetchval("SELECT client_secret FROM oidc_providers WHERE id = 'moved'")
+        assert keys.unseal(moved, new, "oidc_providers/moved") == b"told to nobody"
+    finally:
+        await giving_up.rollback()
+        await conn.close()
 
 
 async def test_keys_move_to_a_new_secret_key(own_mesh: Mesh) -> None:
