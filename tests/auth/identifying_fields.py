@@ -91,6 +91,17 @@ ROWS: dict[str, dict[str, Thing]] = {
     "MfaService/GetMfaPolicy": {},
     "MfaService/UpdateMfaRule": {},
     "MfaService/ResetUserMfa": {"id": T.USER},
+    "OidcService/CreateOidcProvider": {},
+    "OidcService/GetOidcProvider": {"id": T.NAME},
+    "OidcService/ListOidcProviders": {},
+    "OidcService/UpdateOidcProvider": {},
+    "OidcService/DeleteOidcProvider": {"id": T.NAME},
+    "OidcService/BeginOidcLogin": {},
+    "OidcService/FinishOidcLogin": {"code": T.SECRET},
+    "OidcService/ListIdentities": {},
+    "OidcService/BeginIdentityLink": {},
+    "OidcService/FinishIdentityLink": {"code": T.SECRET},
+    "OidcService/DeleteIdentity": {"id": T.NAME},
     "UserService/InviteUser": {"roles": T.ROLE},
     "UserService/RegisterUser": {},
     "UserService/RequestPasswordReset": {},
@@ -168,6 +179,7 @@ ROWS: dict[str, dict[str, Thing]] = {
 # Of the messages in requests. A role's id is in `Role` as in `MfaRule.role`.
 PARTS: dict[str, dict[str, Thing]] = {
     "Role": {"id": T.ROLE},
+    "OidcProvider": {"id": T.NAME, "client_id": T.NAME, "group_roles": T.NAME},
     "Grant": {"types": T.TYPE, "categories": T.CATEGORY},
     "Resource": {"type": T.NAME, "category_path": T.NAME},
     "MfaRule": {"role": T.ROLE},
@@ -232,6 +244,7 @@ PLAIN = frozenset(
     current_password note local_time problem fallback_locales fallback expand order_by paths title description body
     text quote href alt url caption provider language lang markdown html pattern blocks value help path enum_value
     required_locales prefix query new_tag asset resolved_locales source_locale
+    issuer client_secret redirect_uris redirect_uri groups_claim secret iss
     """.split()
 )
 _NUMBERS = {"number", "revision", "from", "to"}
