@@ -172,7 +172,7 @@ async def serve(settings: Settings) -> None:
         users_pb2_grpc.add_UserServiceServicer_to_server(
             UserService(pool, passwords, registration=settings.registration), server
         )
-        mfa_pb2_grpc.add_MfaServiceServicer_to_server(MfaService(pool, signing_in, secret_key), server)
+        mfa_pb2_grpc.add_MfaServiceServicer_to_server(MfaService(pool, signing_in), server)
         client = Client(frozenset(filter(None, settings.oidc_private_hosts.split(","))))
         oidc_pb2_grpc.add_OidcServiceServicer_to_server(OidcService(pool, signing_in, client), server)
         sessions_pb2_grpc.add_SessionServiceServicer_to_server(SessionService(pool), server)

@@ -1,6 +1,5 @@
 """API keys: secrets that programs act with as their owner, within scopes."""
 
-import hashlib
 import re
 import secrets
 import string
@@ -17,6 +16,7 @@ from libs.db import Connection, Record, fetch_one
 from libs.errors import InvalidArgument, NotFound, Unauthenticated
 from libs.identity import CLOCK_SKEW_SECONDS, caller
 from services.auth import audit, revocations, roles
+from services.auth.digests import digest
 from thmnayah.auth.v1.api_keys_pb2 import ApiKey, ListApiKeysResponse
 from thmnayah.auth.v1.sessions_pb2 import Revocation
 
@@ -57,11 +57,6 @@ def _checksum(key: str) -> str:
         rest, digit = divmod(rest, 62)
         digits = _ALPHABET[digit] + digits
     return digits
-
-
-def digest(secret: str) -> bytes:
-    """What is kept of a key."""
-    return hashlib.sha256(secret.encode()).digest()
 
 
 async def create(

@@ -1,6 +1,5 @@
 """Challenges: the right to one step of a sign-in or an enrolment, for 5 minutes, 5 tries and one success."""
 
-import hashlib
 import secrets
 from dataclasses import dataclass, field
 
@@ -8,6 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.db import Connection, fetch_one
 from libs.errors import Unauthenticated
+from services.auth.digests import digest
 from thmnayah.auth.v1.auth_pb2 import MfaChallenge
 
 MINUTES = 5
@@ -51,7 +51,7 @@ async def begin(
         VALUES ($1, $2, $3, $4, $5, $6, $7, now() + make_interval(mins => $8))
         RETURNING expire_time
         """,
-        _hash(token),
+        digest(token),
         purpose,
         user_id or None,
         session_id or None,
@@ -82,7 +82,7 @@ async def take(conn: Connection, token: str, purpose: str, *, tries: int = 1) ->
           AND (session_id IS NULL OR EXISTS (SELECT FROM sessions s WHERE s.id = c.session_id AND s.end_time IS NULL))
         RETURNING hash, user_id, session_id, nonce, seed, device_name, browser
         """,
-        _hash(token),
+        digest(token),
         purpose,
         tries,
         TRIES,
@@ -114,7 +114,3 @@ async def end(conn: Connection, challenge: Challenge) -> None:
 async def forget_expired(conn: Connection) -> None:
     """Delete what nobody can use any more."""
     await conn.execute("DELETE FROM mfa_challenges WHERE expire_time < now()")
-
-
-def _hash(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()

@@ -15,6 +15,7 @@ from libs import rpc
 from libs.db import Pool, connection, transaction
 from libs.errors import Failure, Unauthenticated
 from services.auth import api_keys, keys, roles, users
+from services.auth.digests import digest
 
 # A token is given out again until so little is left.
 LEAST_SECONDS = 60
@@ -50,20 +51,20 @@ class Exchange:
             Unavailable: the database is away.
         """
         api_keys.check_form(secret, self.environment)
-        digest = api_keys.digest(secret)
-        held = self._held.get(digest)
+        kept = digest(secret)
+        held = self._held.get(kept)
         if held is None or time.monotonic() - held.checked > BELIEVED_SECONDS or held.end - time.time() < LEAST_SECONDS:
-            self._held.pop(digest, None)
-            held = await self._ask(digest, held)
-            self._held[digest] = held
+            self._held.pop(kept, None)
+            held = await self._ask(kept, held)
+            self._held[kept] = held
             if len(self._held) > REMEMBERED:
                 self._held.popitem(last=False)
         return held.token, int(held.end - time.time())
 
-    async def _ask(self, digest: bytes, held: _Held | None) -> _Held:
+    async def _ask(self, kept: bytes, held: _Held | None) -> _Held:
         checked = time.monotonic()  # before the database is: a revocation after that counts from then on
         async with connection(self.db) as conn:
-            row = await api_keys.find(conn, digest)
+            row = await api_keys.find(conn, kept)
             if row is None:
                 raise api_keys.invalid()
             user = await users.get(conn, str(row["user_id"]))

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from libs import outbox
 from libs.db import Connection, fetch_one
-from libs.errors import FailedPrecondition, NotFound
+from libs.errors import FailedPrecondition
 from libs.identity import caller
-from services.auth import challenges, passkeys, recovery_codes, sessions
+from services.auth import challenges, passkeys, recovery_codes, sessions, users
 from services.auth.challenges import Device
 from services.auth.passkeys import RelyingParty
 from thmnayah.auth.v1.auth_pb2 import PASSKEY, RECOVERY_CODE, TOTP, Factor, MfaChallenge, User
@@ -100,7 +100,7 @@ async def lock(conn: Connection, user_id: str) -> None:
         NotFound: there is no such account.
     """
     if not await conn.fetchval("SELECT true FROM users WHERE id = $1 FOR NO KEY UPDATE", user_id):
-        raise NotFound("USER_NOT_FOUND", f"no user {user_id}", f"لا يوجد مستخدم {user_id}")
+        raise users.not_found(user_id)
 
 
 async def require_fresh_sign_in(conn: Connection) -> None:

@@ -17,11 +17,11 @@ from thmnayah.auth.v1 import auth_pb2, mfa_pb2, mfa_pb2_grpc
 class MfaService(mfa_pb2_grpc.MfaServiceServicer):
     """The servicer of thmnayah.auth.v1.MfaService, where each RPC is described."""
 
-    def __init__(self, db: Pool, auth: AuthService, secret_key: bytes) -> None:
+    def __init__(self, db: Pool, auth: AuthService) -> None:
         self.db = db
         self.auth = auth
         self.party = auth.party
-        self.secret_key = secret_key
+        self.secret_key = auth.terms.secret_key
 
     async def VerifyMfa(self, request: mfa_pb2.VerifyMfaRequest, context: Context) -> auth_pb2.Tokens:
         outcome = None

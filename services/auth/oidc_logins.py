@@ -1,6 +1,5 @@
 """Sign-ins by a provider that are under way: for 10 minutes, for one try, and for whoever began them."""
 
-import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from libs.db import Connection, fetch_one
 from libs.errors import Unauthenticated
 from services.auth.challenges import Device
+from services.auth.digests import digest
 from services.auth.sessions import Terms
 
 MINUTES = 10
@@ -53,7 +53,7 @@ async def begin(
         INSERT INTO oidc_logins (hash, provider_id, redirect_uri, session_id, device_name, browser, expire_time)
         VALUES ($1, $2, $3, $4, $5, $6, now() + make_interval(mins => $7)) RETURNING expire_time
         """,
-        _hash(secret),
+        digest(secret),
         provider_id,
         redirect_uri,
         session_id or None,
@@ -77,7 +77,7 @@ async def take(conn: Connection, secret: str, state: str, terms: Terms, *, sessi
         DELETE FROM oidc_logins WHERE hash = $1 AND session_id IS NOT DISTINCT FROM $2 AND expire_time > now()
         RETURNING provider_id, redirect_uri, device_name, browser
         """,
-        _hash(secret),
+        digest(secret),
         session_id or None,
     )
     made = Secrets.of(secret, terms)
@@ -95,7 +95,3 @@ def invalid() -> Unauthenticated:
 async def forget_expired(conn: Connection) -> None:
     """Delete what nobody can use any more."""
     await conn.execute("DELETE FROM oidc_logins WHERE expire_time < now()")
-
-
-def _hash(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()

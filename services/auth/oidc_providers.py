@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from libs import etags, masks
 from libs.db import Connection, Record, fetch_one
-from libs.errors import AlreadyExists, Conflict, FailedPrecondition, InvalidArgument, NotFound
+from libs.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from libs.identity import caller
 from libs.permissions import OLD_NAMES
 from services.auth import keys, roles
@@ -90,22 +91,11 @@ async def update(
     Raises:
         as UpdateOidcProvider says.
     """
-    if wrong := [path for path in paths if path not in (*_SETTABLE, "etag", "*")]:
-        raise InvalidArgument({"updateMask": f"{wrong[0]} is not for callers to set"})
-    before = _provider(await _row(conn, provider.id, lock=True))
-    if etag not in ("", "*", before.etag):
-        raise Conflict(
-            "ETAG_MISMATCH",
-            "the provider changed since it was read; read it again",
-            "تغيّر المزوّد منذ قراءته؛ اقرأه من جديد",
-            metadata={"etag": before.etag},
-        )
-    after = OidcProvider()
-    after.CopyFrom(before)
-    for name in _SETTABLE:
-        if name in paths or "*" in paths or (not paths and getattr(provider, name)):
-            after.ClearField(name)  # type: ignore[arg-type]  # one of _SETTABLE
-            after.MergeFrom(OidcProvider(**{name: getattr(provider, name)}))
+    changed = masks.changed(provider, paths, _SETTABLE)
+    row = await _row(conn, provider.id, lock=True)
+    etags.check(etag, row["version"], what=("provider", "المزوّد"))
+    before = _provider(row)
+    after = masks.merged(before, provider, changed)
     if after.issuer != before.issuer and not after.client_secret:
         raise InvalidArgument({"oidcProvider.clientSecret": "is needed with another issuer"})
     # All of it: whoever changes a provider says anew what its people get.

@@ -2,7 +2,7 @@
 
 from google.protobuf.empty_pb2 import Empty
 
-from libs import outbox, rpc, text
+from libs import etags, outbox, rpc, text
 from libs.db import Connection, Pool, connection, transaction
 from libs.errors import FailedPrecondition, Failure, Forbidden, InvalidArgument, Unauthenticated
 from libs.identity import caller
@@ -37,9 +37,7 @@ class OidcService(oidc_pb2_grpc.OidcServiceServicer):
         self, request: oidc_pb2.GetOidcProviderRequest, context: Context
     ) -> oidc_pb2.OidcProvider:
         async with connection(self.db) as conn:
-            provider = await oidc_providers.get(conn, request.id)
-        await context.send_initial_metadata((("etag", provider.etag),))
-        return provider
+            return await etags.tagged(await oidc_providers.get(conn, request.id), context)
 
     async def ListOidcProviders(
         self, request: oidc_pb2.ListOidcProvidersRequest, context: Context
@@ -57,7 +55,7 @@ class OidcService(oidc_pb2_grpc.OidcServiceServicer):
                 self.client,
                 self.auth.terms.secret_key,
                 paths=request.update_mask.paths,
-                etag=request.oidc_provider.etag or rpc.request_header("if-match"),
+                etag=etags.given(request.oidc_provider.etag),
             )
             await audit.record(conn, "oidc_provider.updated", target=f"oidc_provider/{provider.id}")
         return provider

@@ -1,11 +1,11 @@
 """Codes that are mailed to set a password with: each good once and for a while, stored as hashes."""
 
-import hashlib
 import secrets
 from datetime import timedelta
 
 from libs.db import Connection
 from libs.errors import Unauthenticated
+from services.auth.digests import digest
 
 # By the state of the account that a code is for.
 LIVES = {"INVITED": timedelta(days=7), "UNVERIFIED": timedelta(days=1), "ACTIVE": timedelta(minutes=10)}
@@ -16,7 +16,7 @@ async def issue(conn: Connection, user_id: str, *, life: timedelta) -> str:
     code = secrets.token_urlsafe(32)
     await conn.execute(
         "INSERT INTO password_codes (hash, user_id, expire_time) VALUES ($1, $2, now() + $3)",
-        _hash(code),
+        digest(code),
         user_id,
         life,
     )
@@ -51,13 +51,9 @@ async def forget_expired(conn: Connection) -> None:
 
 
 async def _found(conn: Connection, statement: str, code: str) -> str:
-    user_id = await conn.fetchval(statement, _hash(code))
+    user_id = await conn.fetchval(statement, digest(code))
     if user_id is None:
         raise Unauthenticated(
             "CODE_INVALID", "the code is not valid or no longer so", "الرمز غير صالح أو انتهت صلاحيته"
         )
     return str(user_id)
-
-
-def _hash(code: str) -> bytes:
-    return hashlib.sha256(code.encode()).digest()

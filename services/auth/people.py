@@ -5,9 +5,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import uuid_utils
 
-from libs import filters, paging, text
+from libs import etags, filters, masks, paging, text
 from libs.db import Connection, fetch_one
-from libs.errors import Conflict, FailedPrecondition, InvalidArgument, NotFound
+from libs.errors import FailedPrecondition, InvalidArgument
 from libs.identity import caller
 from libs.permissions import ADMINISTRATOR
 from services.auth import password_codes, roles, sessions, throttle, users
@@ -55,7 +55,7 @@ async def get(conn: Connection, user_id: str) -> User:
     """An account, also a deleted one. Raises: NotFound."""
     row = await conn.fetchrow(f"SELECT {users.COLUMNS} FROM users WHERE id = $1", user_id)
     if row is None:
-        raise _not_found(user_id)
+        raise users.not_found(user_id)
     return users.message(row)
 
 
@@ -102,9 +102,7 @@ async def update(
         Conflict: it is at another version.
         FailedPrecondition: nobody else could administer the installation.
     """
-    if wrong := [path for path in paths if path not in (*allowed, "etag", "*")]:
-        raise InvalidArgument({"updateMask": f"{wrong[0]} is not for callers to set"})
-    changed = [path for path in allowed if "*" in paths or path in paths or (not paths and getattr(user, path))]
+    changed = masks.changed(user, paths, allowed)
     if "time_zone" in changed:
         _check_time_zone(user.time_zone)
     if "roles" in changed:
@@ -114,18 +112,8 @@ async def update(
         if ADMINISTRATOR not in user.roles:
             await _keep_an_administrator(conn, user.id)
     before = await _locked(conn, user.id)
-    if etag.strip(' "') not in ("", "*", before.etag.strip('"')):
-        raise Conflict(
-            "ETAG_MISMATCH",
-            "the account changed since it was read; read it again",
-            "تغيّر الحساب منذ قراءته؛ اقرأه من جديد",
-            metadata={"etag": before.etag},
-        )
-    after = User()
-    after.CopyFrom(before)
-    for path in changed:
-        after.ClearField(path)  # type: ignore[arg-type]  # one of `allowed`
-    after.MergeFrom(User(**{path: getattr(user, path) for path in changed}))
+    etags.check(etag, *etags.versions(before.etag), what=("account", "الحساب"))
+    after = masks.merged(before, user, changed)
     after.display_name = text.nfc(after.display_name)
     after.locale = after.locale or "ar"
     if after == before:
@@ -244,7 +232,7 @@ async def set_password(conn: Connection, user_id: str, password_hash: str) -> tu
         password_hash,
     )
     if row is None:
-        raise _not_found(user_id)
+        raise users.not_found(user_id)
     await throttle.forget(conn, throttle.key("address", users.key(row["email"])))
     await throttle.forget(conn, throttle.key("user", user_id))
     return users.message(row), row["state_before"] == "UNVERIFIED"
@@ -254,7 +242,7 @@ async def password_hash(conn: Connection, user_id: str) -> str:
     """The hash of an open account's password. Raises: NotFound when there is none."""
     stored = await conn.fetchval("SELECT password_hash FROM users WHERE id = $1 AND state = 'ACTIVE'", user_id)
     if stored is None:
-        raise _not_found(user_id)
+        raise users.not_found(user_id)
     return str(stored)
 
 
@@ -270,7 +258,7 @@ async def _locked(conn: Connection, user_id: str) -> User:
         user_id,
     )
     if row is None:
-        raise _not_found(user_id)
+        raise users.not_found(user_id)
     return users.message(row)
 
 
@@ -309,7 +297,3 @@ def _check_time_zone(name: str) -> None:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):  # what is a folder, or no name at all
         raise InvalidArgument({"user.timeZone": "is not an IANA time zone, such as Asia/Riyadh"}) from None
-
-
-def _not_found(user_id: str) -> NotFound:
-    return NotFound("USER_NOT_FOUND", f"no user {user_id}", f"لا يوجد مستخدم {user_id}")

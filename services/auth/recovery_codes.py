@@ -1,10 +1,10 @@
 """Recovery codes: ten for each person, each good once, for whoever has lost the other factors."""
 
 import base64
-import hashlib
 import secrets
 
 from libs.db import Connection
+from services.auth.digests import digest
 
 COUNT = 10
 BYTES = 15  # 120 bits, which are 24 letters of base32
@@ -15,7 +15,7 @@ async def renew(conn: Connection, user_id: str) -> list[str]:
     codes = [base64.b32encode(secrets.token_bytes(BYTES)).decode() for _ in range(COUNT)]
     await remove(conn, user_id)
     await conn.execute(
-        "INSERT INTO recovery_codes (user_id, hash) SELECT $1, unnest($2::bytea[])", user_id, list(map(_hash, codes))
+        "INSERT INTO recovery_codes (user_id, hash) SELECT $1, unnest($2::bytea[])", user_id, list(map(digest, codes))
     )
     return ["-".join(code[at : at + 4] for at in range(0, len(code), 4)) for code in codes]
 
@@ -25,14 +25,10 @@ async def use(conn: Connection, user_id: str, code: str) -> bool:
     plain = code.replace("-", "").replace(" ", "").upper()
     return bool(
         await conn.fetchval(
-            "DELETE FROM recovery_codes WHERE user_id = $1 AND hash = $2 RETURNING true", user_id, _hash(plain)
+            "DELETE FROM recovery_codes WHERE user_id = $1 AND hash = $2 RETURNING true", user_id, digest(plain)
         )
     )
 
 
 async def remove(conn: Connection, user_id: str) -> None:
     await conn.execute("DELETE FROM recovery_codes WHERE user_id = $1", user_id)
-
-
-def _hash(code: str) -> bytes:
-    return hashlib.sha256(code.encode()).digest()

@@ -2,14 +2,13 @@
 
 from google.protobuf.message import Message
 
-from libs import outbox, rpc
+from libs import etags, outbox, rpc
 from libs.db import Pool, connection, transaction
-from libs.errors import NotFound
 from libs.identity import caller
 from libs.roles import Roles
 from libs.rpc import Context
 from libs.text import nfc
-from services.auth import audit, roles
+from services.auth import audit, roles, users
 from thmnayah.auth.v1 import roles_pb2, roles_pb2_grpc
 from thmnayah.auth.v1.roles_pb2 import Role
 
@@ -34,7 +33,7 @@ class RoleService(roles_pb2_grpc.RoleServiceServicer):
 
     async def GetRole(self, request: roles_pb2.GetRoleRequest, context: Context) -> Role:
         async with connection(self.db) as conn:
-            return await _tagged(await roles.get(conn, request.id), context)
+            return await etags.tagged(await roles.get(conn, request.id), context)
 
     async def ListRoles(self, request: roles_pb2.ListRolesRequest, context: Context) -> roles_pb2.ListRolesResponse:
         async with connection(self.db) as conn:
@@ -42,7 +41,7 @@ class RoleService(roles_pb2_grpc.RoleServiceServicer):
 
     async def UpdateRole(self, request: roles_pb2.UpdateRoleRequest, context: Context) -> Role:
         _compose(request, request.role)
-        request.role.etag = request.role.etag or rpc.request_header("if-match")
+        request.role.etag = etags.given(request.role.etag)
         async with transaction(self.db) as conn:
             role = await roles.update(conn, request.role, paths=request.update_mask.paths, by=caller.get())
             if role is not None:
@@ -53,7 +52,7 @@ class RoleService(roles_pb2_grpc.RoleServiceServicer):
         return await self._changed(role, context)
 
     async def DeleteRole(self, request: roles_pb2.DeleteRoleRequest, context: Context) -> Role:
-        etag = request.etag or rpc.request_header("if-match")
+        etag = etags.given(request.etag)
         async with transaction(self.db) as conn:
             role = await roles.delete(conn, request.id, etag=etag, force=request.force)
             await outbox.add(conn, roles_pb2.RoleDeleted(role=role), about=role.id)
@@ -71,7 +70,7 @@ class RoleService(roles_pb2_grpc.RoleServiceServicer):
                 who.require("roles.read")
                 found = await conn.fetchval("SELECT roles FROM users WHERE id = $1", user_id)
                 if found is None:
-                    raise NotFound("USER_NOT_FOUND", f"no user {user_id}", f"لا يوجد مستخدم {user_id}")
+                    raise users.not_found(user_id)
                 of = found
             return await roles.test(conn, of, user_id, request.permissions, resource)
 
@@ -84,12 +83,7 @@ class RoleService(roles_pb2_grpc.RoleServiceServicer):
     async def _changed(self, role: Role, context: Context) -> Role:
         """A role after its change, which this process knows of from now on."""
         await self.known.refresh()
-        return await _tagged(role, context)
-
-
-async def _tagged(role: Role, context: Context) -> Role:
-    await context.send_initial_metadata((("etag", role.etag),))
-    return role
+        return await etags.tagged(role, context)
 
 
 def _compose(request: Message, role: Role) -> None:

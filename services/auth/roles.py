@@ -1,14 +1,14 @@
 """Roles that an installation defines, beside those that are built in."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from libs import paging, permissions
+from libs import etags, masks, paging, permissions
 from libs.db import Connection, Record, fetch_one
-from libs.errors import AlreadyExists, Conflict, FailedPrecondition, Forbidden, InvalidArgument, NotFound
+from libs.errors import AlreadyExists, FailedPrecondition, Forbidden, InvalidArgument, NotFound
 from libs.identity import Identity
 from libs.permissions import BUILT_IN, OLD_NAMES
 from libs.roles import grant
@@ -87,17 +87,11 @@ async def create(conn: Connection, role: Role, *, by: Identity) -> Role:
 
 async def update(conn: Connection, role: Role, *, paths: Sequence[str], by: Identity) -> Role | None:
     """Change a role at the paths given, or at every field that holds a value; None when it was like that already."""
-    if wrong := [path for path in paths if path not in ("name", "description", "grants", "etag", "*")]:
-        raise InvalidArgument({"updateMask": f"{wrong[0]} is not for callers to set"})
+    changed = masks.changed(role, paths, ("name", "description", "grants"))
     await _count_change(conn)
     current = await get(conn, role.id, lock=True)
     _check_changeable(current, role.etag)
-    after = Role()
-    after.CopyFrom(current)
-    for field in ("name", "description", "grants"):
-        if field in paths or "*" in paths or (not paths and getattr(role, field)):
-            after.ClearField(field)
-            after.MergeFrom(Role(**{field: getattr(role, field)}))
+    after = masks.merged(current, role, changed)
     if after == current:
         return None
     _check(after, by)
@@ -151,21 +145,24 @@ async def version_for(conn: Connection, roles: Iterable[str]) -> int:
     return version
 
 
+async def _grants(conn: Connection, named: Iterable[str]) -> Mapping[str, tuple[permissions.Grant, ...]]:
+    """What the built-in roles grant, and those of some others, by their names of today, that there are."""
+    if BUILT_IN.keys() >= {*named}:
+        return BUILT_IN
+    rows = await conn.fetch(f"SELECT {_COLUMNS} FROM roles WHERE id = ANY($1)", list(named))
+    return BUILT_IN | {row["id"]: tuple(map(grant, _role(row).grants)) for row in rows}
+
+
 async def permissions_of(conn: Connection, roles: Sequence[str]) -> set[str]:
     """All that any of some roles grants, with conditions or without."""
-    rows = (
-        []
-        if BUILT_IN.keys() >= {*roles}
-        else await conn.fetch(f"SELECT {_COLUMNS} FROM roles WHERE id = ANY($1)", roles)
-    )
-    known = BUILT_IN | {row["id"]: tuple(map(grant, _role(row).grants)) for row in rows}
+    known = await _grants(conn, roles)
     return {each.permission for role in roles for each in known.get(role, ())}
 
 
 async def existing(conn: Connection, named: Sequence[str]) -> list[str]:
     """Those of some roles that there are."""
-    custom = await _existing(conn, named)
-    return [role for role in named if role in BUILT_IN or role in custom]
+    known = await _grants(conn, named)
+    return [role for role in named if role in known]
 
 
 async def assignable(conn: Connection, roles: Sequence[str], *, by: Identity | None, field: str = "roles") -> list[str]:
@@ -180,10 +177,7 @@ async def assignable(conn: Connection, roles: Sequence[str], *, by: Identity | N
         Forbidden: it grants more than the giver holds.
     """
     named = list(dict.fromkeys(OLD_NAMES.get(role, role) for role in roles))
-    rows = []
-    if not BUILT_IN.keys() >= {*named}:
-        rows = await conn.fetch(f"SELECT {_COLUMNS} FROM roles WHERE id = ANY($1)", named)
-    known = BUILT_IN | {row["id"]: tuple(map(grant, _role(row).grants)) for row in rows}
+    known = await _grants(conn, named)
     unknown = {
         f"{field}[{number}]": f"is not a role; the roles are {', '.join(sorted(known))}"
         for number, role in enumerate(roles)
@@ -204,12 +198,9 @@ async def test(
     wrong = {f"permissions[{n}]": "is not a permission" for n, each in enumerate(asked) if not _is_permission(each)}
     if wrong:
         raise InvalidArgument(wrong)
-    custom = {role: (await get(conn, role)).grants for role in await _existing(conn, of)}
-    held = [
-        (OLD_NAMES.get(role, role), each)
-        for role in of
-        for each in BUILT_IN.get(OLD_NAMES.get(role, role)) or map(grant, custom.get(role, ()))
-    ]
+    names = [OLD_NAMES.get(role, role) for role in of]
+    known = await _grants(conn, names)
+    held = [(role, each) for role in names for each in known.get(role, ())]
     response = TestPermissionsResponse()
     for permission in asked:
         found = [(_unmet(each, resource, user_id), role, each) for role, each in held if each.permission == permission]
@@ -244,11 +235,6 @@ def _unmet(held: permissions.Grant, resource: Resource | None, user_id: str) -> 
     return "locales" if held.locales and not resource.locale else ""
 
 
-async def _existing(conn: Connection, roles: Iterable[str]) -> list[str]:
-    rows = await conn.fetch("SELECT id FROM roles WHERE id = ANY($1)", list(roles))
-    return [row["id"] for row in rows]
-
-
 async def _count_change(conn: Connection) -> None:
     """Make this transaction's change of roles the next one: others wait for its end."""
     await conn.execute("UPDATE roles_version SET version = version + 1")
@@ -257,13 +243,7 @@ async def _count_change(conn: Connection) -> None:
 def _check_changeable(role: Role, etag: str) -> None:
     if role.built_in:
         raise FailedPrecondition("ROLE_BUILT_IN", "a built-in role stays as it is", "لا يمكن تغيير دور مدمج")
-    if etag not in ("", "*", role.etag):
-        raise Conflict(
-            "ETAG_MISMATCH",
-            "the role changed since it was read; read it again",
-            "تغيّر الدور منذ قراءته؛ اقرأه من جديد",
-            metadata={"etag": role.etag},
-        )
+    etags.check(etag, role.version, what=("role", "الدور"))
 
 
 def _check(role: Role, by: Identity) -> None:

@@ -18,7 +18,7 @@ from thmnayah.auth.v1 import auth_pb2, auth_pb2_grpc
 
 @dataclass(frozen=True)
 class SignedIn:
-    """A session that has begun."""
+    """Whose tokens are to be told, and how."""
 
     user: auth_pb2.User
     issued: sessions.Issued
@@ -78,7 +78,7 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
                 version = await roles.version_for(conn, user.roles)
         if issued is None:
             raise sessions.invalid()
-        return await self._tokens(user, issued, context, roles_version=version, browser=not request.refresh_token)
+        return await self._tokens(SignedIn(user, issued, version, browser=not request.refresh_token), context)
 
     async def Logout(self, request: auth_pb2.LogoutRequest, context: Context) -> Empty:
         async with transaction(self.db) as conn:
@@ -128,7 +128,7 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
         *,
         proven: bool,
         password_hash: str | None = None,
-    ) -> "SignedIn | auth_pb2.MfaChallenge":
+    ) -> SignedIn | auth_pb2.MfaChallenge:
         """Begin a session; or, where something is still to do before that, say what.
 
         Args:
@@ -151,7 +151,7 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
         return SignedIn(user, issued, await roles.version_for(conn, user.roles), device.browser)
 
     async def answer(
-        self, outcome: "SignedIn | auth_pb2.MfaChallenge", context: Context, known: bytes | None = None
+        self, outcome: SignedIn | auth_pb2.MfaChallenge, context: Context, known: bytes | None = None
     ) -> auth_pb2.Tokens:
         """The tokens of what a sign-in came to, once that is committed.
 
@@ -160,24 +160,24 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
         """
         if isinstance(outcome, auth_pb2.MfaChallenge):
             return auth_pb2.Tokens(mfa=outcome)
-        tokens = await self._tokens(
-            outcome.user, outcome.issued, context, roles_version=outcome.roles_version, browser=outcome.browser
-        )
+        tokens = await self._tokens(outcome, context)
         tokens.device_token = self.devices.token(outcome.user.id, known)
         return tokens
 
-    async def _tokens(
-        self, user: auth_pb2.User, issued: sessions.Issued, context: Context, *, roles_version: int, browser: bool
-    ) -> auth_pb2.Tokens:
-        seconds = int(self.terms.access.total_seconds())
+    async def _tokens(self, signed_in: SignedIn, context: Context) -> auth_pb2.Tokens:
+        issued, seconds = signed_in.issued, int(self.terms.access.total_seconds())
         tokens = auth_pb2.Tokens(
             access_token=self.ring.signer.sign(
-                user, issued.session_id, epoch=issued.epoch, roles_version=roles_version, life_seconds=seconds
+                signed_in.user,
+                issued.session_id,
+                epoch=issued.epoch,
+                roles_version=signed_in.roles_version,
+                life_seconds=seconds,
             ),
             expires_in=seconds,
             token_type="Bearer",  # noqa: S106 — the scheme of RFC 6750, no secret
         )
-        if browser:
+        if signed_in.browser:
             tokens.csrf_token = browsers.csrf_token(self.terms, issued.session_id)
             await context.send_initial_metadata(browsers.cookies(self.terms, issued.session_id, issued.refresh_token))
         else:

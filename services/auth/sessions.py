@@ -15,6 +15,7 @@ from libs.db import Connection, Record
 from libs.errors import NotFound, Unauthenticated
 from libs.identity import CLOCK_SKEW_SECONDS
 from services.auth import audit, revocations
+from services.auth.digests import digest
 from thmnayah.auth.v1.sessions_pb2 import ListSessionsResponse, Revocation, Session, SessionReused
 
 # Two tabs that refresh at once, or a client that lost the answer, get the same successor again.
@@ -78,7 +79,7 @@ async def start(conn: Connection, user_id: str, terms: Terms, *, device_name: st
         terms.idle,
         terms.absolute,
         terms.access,
-        _hash(refresh_token),
+        digest(refresh_token),
     )
     return Issued(session_id, user_id, epoch, refresh_token)
 
@@ -118,8 +119,8 @@ async def rotate(conn: Connection, refresh_token: str, terms: Terms) -> Issued |
         SELECT family.id, family.user_id, users.epoch, EXISTS (SELECT FROM claimed) AS claimed
         FROM family JOIN users ON users.id = family.user_id
         """,
-        _hash(refresh_token),
-        _hash(successor),
+        digest(refresh_token),
+        digest(successor),
         terms.idle,
         terms.access,
     )
@@ -136,8 +137,8 @@ async def rotate(conn: Connection, refresh_token: str, terms: Terms) -> Issued |
         FROM refresh_tokens
         WHERE hash = $1 AND used_time IS NOT NULL
         """,
-        _hash(refresh_token),
-        _hash(successor),
+        digest(refresh_token),
+        digest(successor),
         GRACE,
     )
     if used is None:
@@ -156,7 +157,7 @@ async def rotate(conn: Connection, refresh_token: str, terms: Terms) -> Issued |
 
 async def of_token(conn: Connection, refresh_token: str) -> str:
     """The id of the session that a refresh token, used or not, belongs to; "" for an unknown one."""
-    found = await conn.fetchval("SELECT session_id FROM refresh_tokens WHERE hash = $1", _hash(refresh_token))
+    found = await conn.fetchval("SELECT session_id FROM refresh_tokens WHERE hash = $1", digest(refresh_token))
     return str(found or "")
 
 
@@ -249,7 +250,3 @@ def _session(row: Record) -> Session:
         last_used_time=row["last_used_time"],
         expire_time=row["expire_time"],
     )
-
-
-def _hash(refresh_token: str) -> bytes:
-    return hashlib.sha256(refresh_token.encode()).digest()

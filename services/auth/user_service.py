@@ -2,7 +2,7 @@
 
 from google.protobuf.empty_pb2 import Empty
 
-from libs import outbox, rpc
+from libs import etags, outbox
 from libs.db import Pool, connection, transaction
 from libs.errors import Forbidden, InvalidArgument
 from libs.identity import caller
@@ -148,7 +148,7 @@ class UserService(users_pb2_grpc.UserServiceServicer):
     async def _update(
         self, request: users_pb2.UpdateMeRequest | users_pb2.UpdateUserRequest, allowed: tuple[str, ...]
     ) -> User:
-        etag = request.user.etag or rpc.request_header("if-match")
+        etag = etags.given(request.user.etag)
         async with transaction(self.db) as conn:
             user = await people.update(conn, request.user, paths=request.update_mask.paths, allowed=allowed, etag=etag)
             if user is None:

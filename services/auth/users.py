@@ -6,7 +6,7 @@ import uuid_utils
 
 from libs import text
 from libs.db import Connection, Record
-from libs.errors import AlreadyExists
+from libs.errors import AlreadyExists, NotFound
 from libs.identity import token_invalid
 from thmnayah.auth.v1.auth_pb2 import CreateUserRequest, User
 
@@ -47,6 +47,10 @@ async def hold(conn: Connection, user_id: str, password_hash: str | None = None)
         password_hash,
     )
     return bool(held)
+
+
+def not_found(user_id: str) -> NotFound:
+    return NotFound("USER_NOT_FOUND", f"no user {user_id}", f"لا يوجد مستخدم {user_id}")
 
 
 def taken() -> AlreadyExists:

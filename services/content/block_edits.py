@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 
+from libs import etags
 from libs.db import Connection
 from libs.errors import InvalidArgument, NotFound
-from services.content import contents, etags, fields
+from services.content import contents, fields
 from services.content.rich_text import blocks, diffs
 from services.content.stages import Row
 from thmnayah.content.v1.blocks_pb2 import BlockEdit

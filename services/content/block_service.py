@@ -2,12 +2,12 @@
 
 from functools import partial
 
-from libs import rpc
+from libs import etags, rpc
 from libs.db import Pool
 from libs.identity import caller
 from libs.permissions import UPDATE
 from libs.rpc import Context
-from services.content import block_edits, etags
+from services.content import block_edits
 from services.content.service import change
 from thmnayah.content.v1 import blocks_pb2_grpc
 from thmnayah.content.v1.blocks_pb2 import EditBlocksRequest

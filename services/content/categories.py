@@ -9,10 +9,10 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
-from libs import outbox, paging, text
+from libs import etags, outbox, paging, text
 from libs.db import Connection, Record, fetch_one
 from libs.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
-from services.content import etags, locales
+from services.content import locales
 from thmnayah.content.v1.taxonomy_pb2 import Category, CategoryCreated, ListCategoriesResponse
 
 # Columns by name: a row of `categories`.

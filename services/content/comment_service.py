@@ -1,12 +1,12 @@
 """CommentService: each RPC's transaction, its function and its event."""
 
-from libs import outbox, rpc
+from libs import etags, outbox, rpc
 from libs.db import Connection, Pool, connection, transaction
 from libs.identity import caller
 from libs.permissions import COMMENT
 from libs.rpc import Context
 from libs.text import nfc
-from services.content import access, comments, etags, stages
+from services.content import access, comments, stages
 from thmnayah.content.v1 import comments_pb2, comments_pb2_grpc
 from thmnayah.content.v1.comments_pb2 import Comment
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import uuid_utils
 
-from libs import filters, paging, text
+from libs import etags, filters, paging, text
 from libs.db import Connection, Record, fetch_one
 from libs.errors import Forbidden, InvalidArgument, NotFound
 from libs.permissions import Scope
-from services.content import contents, etags, places
+from services.content import contents, places
 from services.content.places import Place
 from services.content.stages import Row
 from thmnayah.content.v1.comments_pb2 import Comment, ListCommentsResponse

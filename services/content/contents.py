@@ -12,13 +12,12 @@ import asyncpg
 import uuid_utils
 from google.protobuf.message import Message
 
-from libs import filters, outbox, paging, text
+from libs import etags, filters, outbox, paging, text
 from libs.db import Connection
 from libs.errors import AlreadyExists, InvalidArgument, NotFound
-from libs.permissions import Columns, Scope
+from libs.permissions import Scope
 from services.content import (
     categories,
-    etags,
     fields,
     locales,
     references,
@@ -343,13 +342,7 @@ async def list_page(
 
 
 # What conditions on drafts are about.
-COLUMNS = Columns(
-    type="contents.type",
-    category="contents.category",
-    created_by="contents.created_by",
-    state=stages.STATE.format(table="contents"),
-    has_locale="(contents.title ?| {0} OR contents.published ?| {0})",
-)
+COLUMNS = stages.columns("contents")
 
 
 def _within(scope: Scope | None, chain: Sequence[str], parameters: list[object]) -> str:

@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from libs import text
+from libs import etags, text
 from libs.cache import Local
 from libs.db import Connection, Pool, Record, connection, fetch_one
 from libs.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
-from services.content import etags
 from thmnayah.content.v1.content_pb2 import GetContentRequest, ListContentsRequest
 from thmnayah.content.v1.slugs_pb2 import GetContentBySlugRequest
 from thmnayah.content.v1.taxonomy_pb2 import ListLocalesResponse, Locale

@@ -4,9 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from libs import etags
 from libs.db import Connection
 from libs.errors import FailedPrecondition
-from services.content import contents, etags, fields, references, slugs, stages
+from services.content import contents, fields, references, slugs, stages
 from services.content.alone import Alone
 from services.content.contents import LOCALISED
 from services.content.references import Reference

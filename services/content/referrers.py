@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from libs import paging
 from libs.db import Connection, Record
 from libs.errors import InvalidArgument
-from libs.permissions import Columns, Scope
+from libs.permissions import Scope
 from services.content import access, contents, references, stages, types
 from thmnayah.content.v1.content_pb2 import DRAFT, PUBLISHED, Content
 from thmnayah.content.v1.references_pb2 import ListReferencesResponse, Reference
@@ -37,12 +37,8 @@ _DRAFT = _PAGE.format(
 )
 _BOTH = f"SELECT * FROM ({_DRAFT} UNION ALL {_PUBLISHED}) AS found ORDER BY from_id, path, locale, published LIMIT $6"
 # What conditions on drafts are about: the field that refers, as grants name it.
-_COLUMNS = Columns(
-    type="of_item.type",
-    category="of_item.category",
-    created_by="of_item.created_by",
-    state=stages.STATE.format(table="of_item"),
-    has_locale="(of_item.title ?| {0} OR of_item.published ?| {0})",
+_COLUMNS = stages.columns(
+    "of_item",
     field="""coalesce((
         SELECT 'fields.' || (field ->> 'name')
         FROM content_types, jsonb_array_elements(definition -> 'fields') AS field

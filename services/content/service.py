@@ -7,7 +7,7 @@ from datetime import UTC
 from functools import partial
 from typing import cast
 
-from libs import rpc
+from libs import etags, rpc
 from libs.batches import Batched
 from libs.db import Connection, Pool, connection, transaction
 from libs.errors import NotFound
@@ -18,7 +18,6 @@ from services.content import (
     access,
     caches,
     contents,
-    etags,
     expansions,
     fields,
     publishing,

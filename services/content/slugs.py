@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from libs import paging, text, transliteration
 from libs.db import Connection, Record
 from libs.errors import AlreadyExists, InvalidArgument, NotFound
-from libs.permissions import Columns, Scope
+from libs.permissions import Scope
 from services.content import stages
 from services.content.stages import Row
 from thmnayah.content.v1.content_pb2 import Content
@@ -18,15 +18,7 @@ from thmnayah.content.v1.slugs_pb2 import ListOldSlugsResponse, OldSlug
 from thmnayah.content.v1.types_pb2 import TRANSLITERATE, ContentType
 
 # What conditions on drafts are about: slugs.
-_COLUMNS = Columns(
-    type="contents.type",
-    category="contents.category",
-    created_by="contents.created_by",
-    state=stages.STATE.format(table="contents"),
-    has_locale="(contents.title ?| {0} OR contents.published ?| {0})",
-    field="'slug'",
-    locale="known.locale",
-)
+_COLUMNS = stages.columns("contents", field="'slug'", locale="known.locale")
 
 Choices = dict[str, list[str]]
 """For each locale, the slugs to try, best first."""

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.errors import FailedPrecondition
+from libs.permissions import Columns
 from thmnayah.content.v1.content_pb2 import Content, PublishWait, Schedule
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -147,6 +148,24 @@ def _review(stored: Mapping[str, Any]) -> Content.Review:
 
 
 _FURTHEST_FIRST = (Content.PUBLISHED, Content.SCHEDULED, Content.APPROVED, Content.IN_REVIEW, Content.DRAFT)
+
+
+def columns(table: str, *, field: str = "", locale: str = "") -> Columns:
+    """What conditions on drafts are about, of rows of `contents` by the name of a table.
+
+    Args:
+        field, locale: see `Columns`.
+    """
+    return Columns(
+        type=f"{table}.type",
+        category=f"{table}.category",
+        created_by=f"{table}.created_by",
+        state=STATE.format(table=table),
+        has_locale=f"({table}.title ?| {{0}} OR {table}.published ?| {{0}})",
+        field=field,
+        locale=locale,
+    )
+
 
 # The state of an item as `describe` tells it, of a row of `contents` by the name {table}.
 STATE = f"""(

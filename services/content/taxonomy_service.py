@@ -4,13 +4,13 @@ from collections.abc import Callable, MutableMapping, Sequence
 
 from google.protobuf.message import Message
 
-from libs import outbox, rpc
+from libs import etags, outbox, rpc
 from libs.db import Pool, connection, transaction
 from libs.errors import Conflict
 from libs.identity import caller
 from libs.rpc import Context
 from libs.text import nfc
-from services.content import access, caches, categories, etags, filing, locales, tags
+from services.content import access, caches, categories, filing, locales, tags
 from services.content.caches import Caches
 from services.content.locales import Locales
 from services.content.service import sees_drafts

@@ -4,11 +4,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from libs import outbox
+from libs import etags, outbox
 from libs.db import Connection
 from libs.errors import Conflict, FailedPrecondition
 from libs.permissions import PUBLISH, READ_DRAFTS
-from services.content import access, contents, etags, fields, publishing, references
+from services.content import access, contents, fields, publishing, references
 from services.content.references import SATISFIED, Reference
 from services.content.stages import Row
 from thmnayah.content.v1.content_pb2 import Content, ContentPublished

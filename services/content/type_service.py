@@ -4,10 +4,10 @@ import json
 
 from google.api.httpbody_pb2 import HttpBody
 
-from libs import outbox
+from libs import etags, outbox
 from libs.db import Pool, connection, transaction
 from libs.rpc import Context
-from services.content import etags, schemas, translations, types
+from services.content import schemas, translations, types
 from services.content.caches import Caches
 from thmnayah.content.v1 import types_pb2, types_pb2_grpc
 from thmnayah.content.v1.types_pb2 import ContentType

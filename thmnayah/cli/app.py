@@ -39,6 +39,90 @@ def _blocking(command: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, No
     return run
 
 
+# What the commands of each group are about, and what they do.
+_GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
+    "content": (
+        "Items of content.",
+        {
+            "list": contents.list_,
+            "get": contents.get,
+            "create": contents.create,
+            "publish": contents.publish,
+            "unpublish": contents.unpublish,
+            "delete": contents.delete,
+            "import": transfer.import_,
+            "export": transfer.export,
+        },
+    ),
+    "user": (
+        "Accounts of people.",
+        {
+            "list": users.list_,
+            "show": users.show,
+            "create": users.create,
+            "invite": users.invite,
+            "set-roles": users.set_roles,
+            "disable": users.disable,
+            "enable": users.enable,
+            "delete": users.delete,
+            "reset-password": users.reset_password,
+            "set-password": users.set_password,
+        },
+    ),
+    "session": (
+        "Where you, or a user, are signed in.",
+        {
+            "list": sessions.list_,
+            "end": sessions.end,
+            "end-all": sessions.end_all,
+        },
+    ),
+    "keys": (
+        "The keys that access tokens are signed with.",
+        {"list": signing_keys.list_, "rotate": signing_keys.rotate},
+    ),
+    "role": (
+        "Roles and what they grant.",
+        {
+            "list": roles.list_,
+            "show": roles.show,
+            "create": roles.create,
+            "update": roles.update,
+            "delete": roles.delete,
+        },
+    ),
+    "key": (
+        "API keys of programs.",
+        {
+            "create": keys.create,
+            "list": keys.list_,
+            "revoke": keys.revoke,
+            "rotate": keys.rotate,
+        },
+    ),
+    "audit": (
+        "The record of what was done and refused.",
+        {
+            "list": audit.list_,
+            "export": audit.export,
+            "verify": audit.verify,
+        },
+    ),
+    "mfa": (
+        "Second factors: what roles demand, and help for who has lost them.",
+        {
+            "policy": mfa.policy,
+            "require": mfa.require,
+            "reset": mfa.reset,
+        },
+    ),
+    "oidc": (
+        "OpenID Connect providers that people sign in by.",
+        {"list": oidc.list_, "add": oidc.add, "remove": oidc.remove},
+    ),
+}
+
+
 def build() -> typer.Typer:
     """The whole command line."""
     app = typer.Typer(
@@ -53,75 +137,11 @@ def build() -> typer.Typer:
     app.command("search")(_blocking(search.search))
     app.command("doctor")(_blocking(doctor.doctor))
 
-    content = typer.Typer(help="Items of content.", no_args_is_help=True)
-    content.command("list")(_blocking(contents.list_))
-    content.command("get")(_blocking(contents.get))
-    content.command("create")(_blocking(contents.create))
-    content.command("publish")(_blocking(contents.publish))
-    content.command("unpublish")(_blocking(contents.unpublish))
-    content.command("delete")(_blocking(contents.delete))
-    content.command("import")(_blocking(transfer.import_))
-    content.command("export")(_blocking(transfer.export))
-    app.add_typer(content, name="content")
-
-    user = typer.Typer(help="Accounts of people.", no_args_is_help=True)
-    user.command("list")(_blocking(users.list_))
-    user.command("show")(_blocking(users.show))
-    user.command("create")(_blocking(users.create))
-    user.command("invite")(_blocking(users.invite))
-    user.command("set-roles")(_blocking(users.set_roles))
-    user.command("disable")(_blocking(users.disable))
-    user.command("enable")(_blocking(users.enable))
-    user.command("delete")(_blocking(users.delete))
-    user.command("reset-password")(_blocking(users.reset_password))
-    user.command("set-password")(_blocking(users.set_password))
-    app.add_typer(user, name="user")
-
-    sign_ins = typer.Typer(help="Where you, or a user, are signed in.", no_args_is_help=True)
-    sign_ins.command("list")(_blocking(sessions.list_))
-    sign_ins.command("end")(_blocking(sessions.end))
-    sign_ins.command("end-all")(_blocking(sessions.end_all))
-    app.add_typer(sign_ins, name="session")
-
-    signing = typer.Typer(help="The keys that access tokens are signed with.", no_args_is_help=True)
-    signing.command("list")(_blocking(signing_keys.list_))
-    signing.command("rotate")(_blocking(signing_keys.rotate))
-    app.add_typer(signing, name="keys")
-
-    role = typer.Typer(help="Roles and what they grant.", no_args_is_help=True)
-    role.command("list")(_blocking(roles.list_))
-    role.command("show")(_blocking(roles.show))
-    role.command("create")(_blocking(roles.create))
-    role.command("update")(_blocking(roles.update))
-    role.command("delete")(_blocking(roles.delete))
-    app.add_typer(role, name="role")
-
-    key = typer.Typer(help="API keys of programs.", no_args_is_help=True)
-    key.command("create")(_blocking(keys.create))
-    key.command("list")(_blocking(keys.list_))
-    key.command("revoke")(_blocking(keys.revoke))
-    key.command("rotate")(_blocking(keys.rotate))
-    app.add_typer(key, name="key")
-
-    record = typer.Typer(help="The record of what was done and refused.", no_args_is_help=True)
-    record.command("list")(_blocking(audit.list_))
-    record.command("export")(_blocking(audit.export))
-    record.command("verify")(_blocking(audit.verify))
-    app.add_typer(record, name="audit")
-
-    factors = typer.Typer(
-        help="Second factors: what roles demand, and help for who has lost them.", no_args_is_help=True
-    )
-    factors.command("policy")(_blocking(mfa.policy))
-    factors.command("require")(_blocking(mfa.require))
-    factors.command("reset")(_blocking(mfa.reset))
-    app.add_typer(factors, name="mfa")
-
-    providers = typer.Typer(help="OpenID Connect providers that people sign in by.", no_args_is_help=True)
-    providers.command("list")(_blocking(oidc.list_))
-    providers.command("add")(_blocking(oidc.add))
-    providers.command("remove")(_blocking(oidc.remove))
-    app.add_typer(providers, name="oidc")
+    for name, (about, commands) in _GROUPS.items():
+        group = typer.Typer(help=about, no_args_is_help=True)
+        for command, function in commands.items():
+            group.command(command)(_blocking(function))
+        app.add_typer(group, name=name)
     return app
 
 

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from google.protobuf import json_format
 
 from thmnayah.auth.v1.oidc_pb2 import (
     CreateOidcProviderRequest,
@@ -13,7 +12,7 @@ from thmnayah.auth.v1.oidc_pb2 import (
     OidcProvider,
 )
 from thmnayah.cli.session import connect_as_user
-from thmnayah.cli.terminal import DEFAULT_LOCALE, DEFAULT_SERVER, AsJson, CommandError, Locale, Server, out, print_json
+from thmnayah.cli.terminal import DEFAULT_LOCALE, DEFAULT_SERVER, AsJson, Locale, Server, out, print_json, read_json
 
 File = Annotated[Path, typer.Argument(help="A provider as JSON, as docs/oidc.md shows one.")]
 Id = Annotated[str, typer.Argument(help="Such as company.")]
@@ -32,10 +31,7 @@ async def list_(*, server: Server = DEFAULT_SERVER, locale: Locale = DEFAULT_LOC
 
 async def add(file: File, *, server: Server = DEFAULT_SERVER, locale: Locale = DEFAULT_LOCALE) -> None:
     """Define a provider."""
-    try:
-        provider = json_format.Parse(file.read_text(encoding="utf-8"), OidcProvider())
-    except (json_format.ParseError, UnicodeDecodeError) as error:
-        raise CommandError(f"{file} holds no provider: {error}") from None
+    provider = read_json(file, OidcProvider(), "provider")
     async with connect_as_user(server, locale) as mesh:
         print_json(await mesh.oidc.CreateOidcProvider(CreateOidcProviderRequest(oidc_provider=provider)))
 

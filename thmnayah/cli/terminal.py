@@ -3,16 +3,19 @@
 import json
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 import grpc
 import typer
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.json_format import MessageToDict, Parse, ParseError
 from google.protobuf.message import Message
 from rich.console import Console
 from rich.text import Text
 
 from thmnayah.client import ApiError
+
+M = TypeVar("M", bound=Message)
 
 DEFAULT_SERVER = "127.0.0.1:8080"
 DEFAULT_LOCALE = "en"
@@ -38,6 +41,14 @@ def print_json(value: Message | Mapping[str, Any]) -> None:
     """One line on standard output; a message in the JSON form of the REST API."""
     fields = MessageToDict(value) if isinstance(value, Message) else value
     typer.echo(json.dumps(fields, ensure_ascii=False))
+
+
+def read_json(file: Path, message: M, what: str) -> M:
+    """A message from a file in the JSON form of the REST API. Raises: CommandError when it holds none."""
+    try:
+        return Parse(file.read_text(encoding="utf-8"), message)
+    except (ParseError, UnicodeDecodeError) as error:
+        raise CommandError(f"{file} holds no {what}: {error}") from None
 
 
 def print_error(message: str) -> None:

@@ -20,12 +20,17 @@ class Tagged(Protocol):
 T = TypeVar("T", bound=Tagged)
 
 
-def check(etag: str, version: int, *, since: int | None = None) -> None:
+# What changed, in English and in Arabic.
+ITEM = ("item", "العنصر")
+
+
+def check(etag: str, version: int, *, since: int | None = None, what: tuple[str, str] = ITEM) -> None:
     """Check the version that a change is based on.
 
     Args:
         etag: one, or several joined by commas, as in `If-Match`; "" and "*" hold for every version.
         since: the version from which on what changes is as it is now; without it, `version` alone will do.
+        what: is changed, for the error.
 
     Raises:
         Conflict: none was read from this version.
@@ -34,7 +39,7 @@ def check(etag: str, version: int, *, since: int | None = None) -> None:
         return
     oldest = version if since is None else since
     if not any(oldest <= each <= version for each in versions(etag)):
-        raise mismatch(version)
+        raise mismatch(version, what)
 
 
 def versions(etag: str) -> list[int]:
@@ -44,12 +49,13 @@ def versions(etag: str) -> list[int]:
     return [int(each) for each in read if _VERSION.fullmatch(each)]
 
 
-def mismatch(version: int) -> Conflict:
-    """The item changed: it is at this version."""
+def mismatch(version: int, what: tuple[str, str] = ITEM) -> Conflict:
+    """It changed: it is at this version."""
+    english, arabic = what
     return Conflict(
         "ETAG_MISMATCH",
-        "the item changed since it was read; read it again",
-        "تغيّر العنصر منذ قراءته؛ اقرأه من جديد",
+        f"the {english} changed since it was read; read it again",
+        f"تغيّر {arabic} منذ قراءته؛ اقرأه من جديد",
         metadata={"etag": f'"{version}"'},
     )
 
