@@ -223,11 +223,20 @@ def invalid() -> Unauthenticated:
 
 
 async def _end(conn: Connection, which: str, *parameters: object) -> Sequence[Session]:
-    """End those of some sessions that have not ended, and have their access tokens refused."""
+    """End those of some sessions that have not ended, and have their access tokens refused.
+
+    All who end several lock them in one order, or two at once would wait for each other.
+    """
     rows = await conn.fetch(
         f"""
+        WITH standing AS MATERIALIZED (
+            SELECT id FROM sessions
+            WHERE {which} AND end_time IS NULL AND greatest(expire_time, token_expire_time) > now()
+            ORDER BY id
+            FOR UPDATE
+        )
         UPDATE sessions SET end_time = now()
-        WHERE {which} AND end_time IS NULL AND greatest(expire_time, token_expire_time) > now()
+        WHERE id IN (SELECT id FROM standing)
         RETURNING {_COLUMNS}, token_expire_time
         """,
         *parameters,
