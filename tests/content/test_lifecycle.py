@@ -33,7 +33,7 @@ from thmnayah.content.v1.revisions_pb2_grpc import RevisionServiceStub
 from thmnayah.content.v1.values_pb2 import Value
 from thmnayah.content.v1.workflow_pb2_grpc import WorkflowServiceStub
 
-WALKS = int(os.environ.get("THMNAYAH_WALKS") or 60)
+WALKS = int(os.environ.get("THMNAYAH_WALKS") or 40)
 SEED = os.environ.get("THMNAYAH_WALK_SEED")
 STEPS = 24
 AT_ONCE = 6

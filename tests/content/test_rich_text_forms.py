@@ -297,7 +297,7 @@ BLOCKS = st.recursive(
 TEXTS = st.builds(lambda some: RichText(blocks=some), st.lists(BLOCKS, max_size=5))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(TEXTS)
 def test_any_text_written_as_markdown_reads_the_same_the_second_time(text: RichText) -> None:
     blocks.normalize(text)
@@ -318,7 +318,7 @@ def test_a_paragraph_comes_back_from_markdown_as_it_was(spans: list[Span]) -> No
     assert _without_ids(markdown.from_markdown(markdown.to_markdown(text))) == _without_ids(text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(TEXTS)
 def test_any_text_written_as_html_reads_the_same_the_second_time(text: RichText) -> None:
     blocks.normalize(text)

@@ -201,7 +201,7 @@ async def test_what_is_not_set_is_found_by_its_absence_alone(table: "asyncpg.Con
     assert set(unset) <= set(await matching(table, "NOT category = a"))
 
 
-@settings(SLOW, max_examples=600)
+@settings(SLOW, max_examples=300)
 @given(
     st.text()
     | st.lists(
