@@ -26,9 +26,11 @@ from thmnayah.auth.v1 import (
     api_keys_pb2,
     audit_pb2,
     auth_pb2,
+    groups_pb2,
     mfa_pb2,
     oidc_pb2,
     roles_pb2,
+    scim_pb2,
     sessions_pb2,
     signing_keys_pb2,
     users_pb2,
@@ -37,9 +39,11 @@ from thmnayah.auth.v1.api_keys_pb2_grpc import ApiKeyServiceStub, ServiceAccount
 from thmnayah.auth.v1.audit_pb2_grpc import AuditServiceStub
 from thmnayah.auth.v1.auth_pb2 import LoginRequest, MfaChallenge, RefreshTokensRequest, Tokens
 from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceStub
+from thmnayah.auth.v1.groups_pb2_grpc import GroupServiceStub
 from thmnayah.auth.v1.mfa_pb2_grpc import MfaServiceStub
 from thmnayah.auth.v1.oidc_pb2_grpc import OidcServiceStub
 from thmnayah.auth.v1.roles_pb2_grpc import RoleServiceStub
+from thmnayah.auth.v1.scim_pb2_grpc import ScimServiceStub
 from thmnayah.auth.v1.sessions_pb2_grpc import SessionServiceStub
 from thmnayah.auth.v1.signing_keys_pb2_grpc import SigningKeyServiceStub
 from thmnayah.auth.v1.users_pb2_grpc import UserServiceStub
@@ -95,6 +99,8 @@ _SERVICES: tuple[ServiceDescriptor, ...] = tuple(
         mfa_pb2,
         oidc_pb2,
         users_pb2,
+        groups_pb2,
+        scim_pb2,
         content_pb2,
         blocks_pb2,
         comments_pb2,
@@ -279,6 +285,8 @@ class Mesh:
         self.mfa = MfaServiceStub(self._channel)
         self.oidc = OidcServiceStub(self._channel)
         self.users = UserServiceStub(self._channel)
+        self.groups = GroupServiceStub(self._channel)
+        self.scim = ScimServiceStub(self._channel)
         self.content = ContentServiceStub(self._channel)
         self.taxonomy = TaxonomyServiceStub(self._channel)
         self.comments = CommentServiceStub(self._channel)

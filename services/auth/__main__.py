@@ -48,12 +48,14 @@ from services.auth import (
 from services.auth.api_key_service import ApiKeyService, ServiceAccountService
 from services.auth.audit_service import AuditService
 from services.auth.exchange import EdgeService, Exchange
+from services.auth.group_service import GroupService
 from services.auth.mfa_service import MfaService
 from services.auth.oidc_client import Client
 from services.auth.oidc_service import OidcService
 from services.auth.passkeys import RelyingParty
 from services.auth.passwords import Passwords
 from services.auth.role_service import RoleService
+from services.auth.scim_service import ScimService
 from services.auth.service import AuthService
 from services.auth.session_service import SessionService
 from services.auth.signing_key_service import SigningKeyService
@@ -63,10 +65,12 @@ from thmnayah.auth.v1 import (
     audit_pb2_grpc,
     auth_pb2,
     auth_pb2_grpc,
+    groups_pb2_grpc,
     mfa_pb2_grpc,
     oidc_pb2_grpc,
     roles_pb2,
     roles_pb2_grpc,
+    scim_pb2_grpc,
     sessions_pb2,
     sessions_pb2_grpc,
     signing_keys_pb2_grpc,
@@ -172,6 +176,8 @@ async def serve(settings: Settings) -> None:
         users_pb2_grpc.add_UserServiceServicer_to_server(
             UserService(pool, passwords, registration=settings.registration), server
         )
+        groups_pb2_grpc.add_GroupServiceServicer_to_server(GroupService(pool), server)
+        scim_pb2_grpc.add_ScimServiceServicer_to_server(ScimService(pool), server)
         mfa_pb2_grpc.add_MfaServiceServicer_to_server(MfaService(pool, signing_in), server)
         client = Client(frozenset(filter(None, settings.oidc_private_hosts.split(","))))
         oidc_pb2_grpc.add_OidcServiceServicer_to_server(OidcService(pool, signing_in, client), server)

@@ -28,7 +28,7 @@ _KEY = re.compile(r"(thm_([a-z]{2,10})_[0-9A-Za-z]{43})_([0-9A-Za-z]{6})")
 
 _SELECT = """
     SELECT k.id, k.user_id, k.display_name, k.scopes, k.create_time, k.expire_time, k.last_used_time,
-           u.service_account, u.roles,
+           u.service_account, u.roles || u.group_roles AS roles,
            (SELECT prefix FROM api_key_secrets WHERE key_id = k.id ORDER BY create_time DESC LIMIT 1) AS prefix
     FROM api_keys k JOIN users u ON u.id = k.user_id
 """
@@ -78,7 +78,9 @@ async def create(
         InvalidArgument: the owner or the caller does not hold a scope; the time cannot be.
         NotFound: the owner is neither the caller nor a service account.
     """
-    owner = await conn.fetchrow("SELECT roles, service_account FROM users WHERE id = $1", owner_id)
+    owner = await conn.fetchrow(
+        "SELECT roles || group_roles AS roles, service_account FROM users WHERE id = $1", owner_id
+    )
     if owner is None or (owner_id != caller.get().user_id and not owner["service_account"]):
         raise NotFound("SERVICE_ACCOUNT_NOT_FOUND", f"no service account {owner_id}", f"لا يوجد حساب خدمة {owner_id}")
     _check_scopes(scopes, await roles.permissions_of(conn, owner["roles"]))

@@ -75,7 +75,23 @@ async def record(
         actor: the user's id, where the call itself says who it is; otherwise the caller.
         session: likewise.
     """
-    row = _row(
+    await _insert(conn, [_own_row(action, outcome, target, details or {}, actor, session)])
+
+
+async def record_all(conn: Connection, action: str, targets: Mapping[str, Mapping[str, str]]) -> None:
+    """The same for what the call does to several targets, each with its details."""
+    await _insert(conn, [_own_row(action, "OK", target, details) for target, details in targets.items()])
+
+
+def _own_row(
+    action: str,
+    outcome: Outcome,
+    target: str,
+    details: Mapping[str, str],
+    actor: str | None = None,
+    session: str | None = None,
+) -> _Row:
+    return _row(
         str(uuid_utils.uuid7()),
         datetime.now(UTC),
         caller.get().user_id if actor is None else actor,
@@ -86,9 +102,8 @@ async def record(
         target,
         rpc.client_address(),
         rpc.request_header("user-agent"),
-        details or {},
+        details,
     )
-    await _insert(conn, [row])
 
 
 async def put(conn: Connection, events: Sequence[Event]) -> None:

@@ -68,11 +68,11 @@ class Exchange:
             if row is None:
                 raise api_keys.invalid()
             user = await users.get(conn, str(row["user_id"]))
-            version = await roles.version_for(conn, user.roles)
+            version = await roles.version_for(conn, users.all_roles(user))
         if row["unnoted"]:
             async with transaction(self.db) as conn:
                 await api_keys.note_use(conn, str(row["id"]), user.id)
-        grant = (user.id, row["epoch"], version, tuple(user.roles), tuple(row["scopes"]), row["expire_time"])
+        grant = (user.id, row["epoch"], version, tuple(users.all_roles(user)), tuple(row["scopes"]), row["expire_time"])
         if held is not None and held.grant == grant and held.end - time.time() >= LEAST_SECONDS:
             held.checked = checked
             return held

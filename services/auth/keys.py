@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from libs.db import Connection, Pool, connection, transaction
 from libs.errors import NotFound, Unavailable
 from libs.identity import ALGORITHM, AUDIENCE, CLOCK_SKEW_SECONDS, ISSUER, TOKEN_TYPE, Verifier
-from services.auth import audit
+from services.auth import audit, users
 from thmnayah.auth.v1.auth_pb2 import JsonWebKey, JsonWebKeySet, User
 from thmnayah.auth.v1.signing_keys_pb2 import SigningKey
 
@@ -72,7 +72,7 @@ class Signer:
             "jti": str(uuid_utils.uuid7()),
             "iat": now,
             "exp": now + life_seconds,
-            "roles": list(user.roles),
+            "roles": users.all_roles(user),
             "epoch": epoch,
             "rv": roles_version,
             **({} if scopes is None else {"scope": " ".join(scopes)}),

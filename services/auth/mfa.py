@@ -51,7 +51,7 @@ async def standing(conn: Connection, user: User) -> Standing:
                (SELECT coalesce(max(requirement), 0) FROM mfa_rules WHERE role = ANY($2)) AS requirement
         """,
         user.id,
-        list(user.roles),
+        users.all_roles(user),
     )
     factors = frozenset(factor for factor, there in ((TOTP, row["totp"]), (PASSKEY, row["passkey"])) if there)
     return Standing(factors, row["recovery_codes"], row["requirement"])
@@ -203,7 +203,7 @@ async def set_rule(conn: Connection, rule: MfaRule) -> None:
         rows = await conn.fetch(
             """
             SELECT id FROM users u
-            WHERE $1 = ANY(u.roles)
+            WHERE $1 = ANY(u.roles || u.group_roles)
               AND NOT EXISTS (SELECT FROM passkeys p WHERE p.user_id = u.id)
               AND ($2 OR NOT EXISTS (SELECT FROM totp_factors t WHERE t.user_id = u.id))
             """,

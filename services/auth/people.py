@@ -23,7 +23,7 @@ _FIELDS = {
     # An address is found however its letters are written.
     "email": filters.Field("ARRAY[email_key]", "list", has="lower({value}) = ANY({column})"),
     "state": filters.Field("state"),
-    "roles": filters.Field("roles", "list"),
+    "roles": filters.Field("(roles || group_roles)", "list"),
     "create_time": filters.Field("create_time", "time"),
     "createTime": filters.Field("create_time", "time"),
 }
@@ -104,7 +104,7 @@ async def update(
     """
     changed = masks.changed(user, paths, allowed)
     if "time_zone" in changed:
-        _check_time_zone(user.time_zone)
+        check_time_zone(user.time_zone)
     if "roles" in changed:
         if not user.roles:
             raise InvalidArgument({"user.roles": "must hold at least one"})
@@ -174,7 +174,9 @@ async def accept(conn: Connection, email: str) -> User | None:
 async def disable(conn: Connection, user_id: str) -> User | None:
     """Close an account and end its sessions; None when it was closed already. Raises: as `delete`."""
     await _keep_an_administrator(conn, user_id)
-    if (await _locked(conn, user_id)).state == User.DISABLED:
+    closed = (await _locked(conn, user_id)).state == User.DISABLED
+    await _forget_deactivation(conn, user_id)
+    if closed:
         return None
     await _shut(conn, user_id)
     return await _set_state(conn, user_id, "'DISABLED'")
@@ -184,6 +186,7 @@ async def enable(conn: Connection, user_id: str) -> User | None:
     """Open a closed account; None when it was not closed. Raises: NotFound."""
     if (await _locked(conn, user_id)).state != User.DISABLED:
         return None
+    await _forget_deactivation(conn, user_id)
     return await _set_state(
         conn,
         user_id,
@@ -202,7 +205,10 @@ async def delete(conn: Connection, user_id: str) -> User:
     await _keep_an_administrator(conn, user_id)
     email_key = users.key((await _locked(conn, user_id)).email)
     await _shut(conn, user_id)
-    for table in ("api_keys", "totp_factors", "passkeys", "recovery_codes", "identities"):
+    for table in (
+        *("api_keys", "totp_factors", "passkeys", "recovery_codes", "identities"),
+        *("provisioned_users", "group_members"),
+    ):
         await conn.execute(f"DELETE FROM {table} WHERE user_id = $1", user_id)
     await conn.execute("DELETE FROM mails WHERE email_key = $1", email_key)
     await throttle.forget(conn, throttle.key("address", email_key))
@@ -210,8 +216,8 @@ async def delete(conn: Connection, user_id: str) -> User:
     return await _set_state(
         conn,
         user_id,
-        "'DELETED', email = '', email_key = NULL, display_name = '', roles = '{}', password_hash = NULL, locale = '',"
-        " time_zone = ''",
+        "'DELETED', email = '', email_key = NULL, display_name = '', roles = '{}', group_roles = '{}',"
+        " password_hash = NULL, locale = '', time_zone = ''",
     )
 
 
@@ -271,6 +277,11 @@ async def _set_state(conn: Connection, user_id: str, state: str) -> User:
     return users.message(row)
 
 
+async def _forget_deactivation(conn: Connection, user_id: str) -> None:
+    """Let a provisioner open no account that somebody else closed, though it closed it once itself."""
+    await conn.execute("UPDATE provisioned_users SET deactivated = false WHERE user_id = $1", user_id)
+
+
 async def _shut(conn: Connection, user_id: str) -> None:
     await sessions.end_all(conn, user_id)
     await password_codes.forget(conn, user_id)
@@ -292,8 +303,9 @@ async def _keep_an_administrator(conn: Connection, user_id: str) -> None:
         )
 
 
-def _check_time_zone(name: str) -> None:
+def check_time_zone(name: str, *, field: str = "user.timeZone") -> None:
+    """Raises: InvalidArgument when there is none of this name."""
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):  # what is a folder, or no name at all
-        raise InvalidArgument({"user.timeZone": "is not an IANA time zone, such as Asia/Riyadh"}) from None
+        raise InvalidArgument({field: "is not an IANA time zone, such as Asia/Riyadh"}) from None

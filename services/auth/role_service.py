@@ -68,7 +68,7 @@ class RoleService(roles_pb2_grpc.RoleServiceServicer):
             of, user_id = list(who.roles), request.user_id or who.user_id
             if user_id != who.user_id:
                 who.require("roles.read")
-                found = await conn.fetchval("SELECT roles FROM users WHERE id = $1", user_id)
+                found = await conn.fetchval("SELECT roles || group_roles FROM users WHERE id = $1", user_id)
                 if found is None:
                     raise users.not_found(user_id)
                 of = found

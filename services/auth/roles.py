@@ -108,7 +108,7 @@ async def update(conn: Connection, role: Role, *, paths: Sequence[str], by: Iden
 
 
 async def delete(conn: Connection, role_id: str, *, etag: str, force: bool) -> Role:
-    """Take a role away, from its users too.
+    """Take a role away, from its users and groups too.
 
     Args:
         force: although there are some.
@@ -116,7 +116,7 @@ async def delete(conn: Connection, role_id: str, *, etag: str, force: bool) -> R
     await _count_change(conn)
     role = await get(conn, role_id, lock=True)
     _check_changeable(role, etag)
-    users = await conn.fetchval("SELECT count(*) FROM users WHERE $1 = ANY(roles)", role_id)
+    users = await conn.fetchval("SELECT count(*) FROM users WHERE $1 = ANY(roles || group_roles)", role_id)
     if users and not force:
         raise FailedPrecondition(
             "ROLE_IN_USE",
@@ -124,7 +124,14 @@ async def delete(conn: Connection, role_id: str, *, etag: str, force: bool) -> R
             f"عدد المستخدمين الذين لديهم هذا الدور {users}؛ يمكن فرض الحذف بالحقل force",
             metadata={"count": str(users)},
         )
-    await conn.execute("UPDATE users SET roles = array_remove(roles, $1) WHERE $1 = ANY(roles)", role_id)
+    await conn.execute(
+        "UPDATE groups SET roles = array_remove(roles, $1), version = version + 1 WHERE $1 = ANY(roles)", role_id
+    )
+    await conn.execute(
+        "UPDATE users SET roles = array_remove(roles, $1), group_roles = array_remove(group_roles, $1)"
+        " WHERE $1 = ANY(roles || group_roles)",
+        role_id,
+    )
     await conn.execute("DELETE FROM roles WHERE id = $1", role_id)
     return role
 

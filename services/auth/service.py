@@ -75,7 +75,7 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
             issued = await sessions.rotate(conn, refresh_token, self.terms)
             if issued is not None:
                 user = await users.get(conn, issued.user_id)
-                version = await roles.version_for(conn, user.roles)
+                version = await roles.version_for(conn, users.all_roles(user))
         if issued is None:
             raise sessions.invalid()
         return await self._tokens(SignedIn(user, issued, version, browser=not request.refresh_token), context)
@@ -148,7 +148,7 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
             conn, user.id, self.terms, device_name=device.name, user_agent=browsers.user_agent()
         )
         await audit.record(conn, "session.started", target=f"user/{user.id}", actor=user.id, session=issued.session_id)
-        return SignedIn(user, issued, await roles.version_for(conn, user.roles), device.browser)
+        return SignedIn(user, issued, await roles.version_for(conn, users.all_roles(user)), device.browser)
 
     async def answer(
         self, outcome: SignedIn | auth_pb2.MfaChallenge, context: Context, known: bytes | None = None

@@ -10,7 +10,7 @@ from libs.errors import AlreadyExists, NotFound
 from libs.identity import token_invalid
 from thmnayah.auth.v1.auth_pb2 import CreateUserRequest, User
 
-COLUMNS = "id, email, display_name, roles, create_time, state, locale, time_zone, version"
+COLUMNS = "id, email, display_name, roles, group_roles, create_time, state, locale, time_zone, version"
 
 
 async def create(conn: Connection, request: CreateUserRequest, *, password_hash: str) -> User:
@@ -88,6 +88,11 @@ async def any_admin(conn: Connection) -> bool:
     return bool(await conn.fetchval("SELECT EXISTS (SELECT FROM users WHERE 'administrator' = ANY(roles))"))
 
 
+def all_roles(user: User) -> list[str]:
+    """A person's own roles and those of the person's groups."""
+    return list(dict.fromkeys([*user.roles, *user.group_roles]))
+
+
 def key(email: str) -> str:
     """An address as it is compared."""
     return unicodedata.normalize("NFKC", email).casefold()
@@ -100,6 +105,7 @@ def message(row: Record) -> User:
         email=row["email"],
         display_name=row["display_name"],
         roles=row["roles"],
+        group_roles=row["group_roles"],
         state=User.State.Value(row["state"]),
         locale=row["locale"],
         time_zone=row["time_zone"],

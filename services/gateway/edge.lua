@@ -43,6 +43,7 @@ function envoy_on_request(handle)
     language = language(headers:get("accept-language") or ""),
     id = headers:get("x-request-id") or "",
     rest = not (headers:get("content-type") or ""):match("^application/grpc"),
+    scim = (headers:get(":path") or ""):match("^/scim/") and headers:get(":method") or "",
   })
   -- The scheme is to be read in any case (RFC 9110); jwt_authn knows one.
   local scheme, token = (headers:get("authorization") or ""):match("^(%a+) (.*)$")
@@ -118,6 +119,58 @@ local function error_body(status, request, text)
   })
 end
 
+-- The text that follows the last of some words of JSON, in its quotes.
+local function quoted_after(text, words)
+  local _, start = text:find(words, 1, true)
+  local stop = start
+  while stop do
+    stop = text:find('["\\]', stop + 1)
+    if stop and text:byte(stop) == 34 then return text:sub(start, stop) end
+    stop = stop and stop + 1
+  end
+end
+
+-- What RFC 7644 makes of an error that has the one shape.
+local function scim_error(status, request, text)
+  local scim_type = text:match('"scimType":"(%a+)"')
+  return table.concat({
+    '{"schemas":["urn:ietf:params:scim:api:messages:2.0:Error"],"status":"', status, '"',
+    scim_type and ',"scimType":"' .. scim_type .. '"' or "",
+    ',"detail":', quoted_after(text, '"locale":"' .. request.language .. '","message":"') or '""', "}",
+  })
+end
+
+-- RFC 7644 has statuses, a media type and errors of its own.
+local function answer_scim(handle, request)
+  local headers = handle:headers()
+  local status = headers:get(":status")
+  if status == "200" and request.scim == "POST" then headers:replace(":status", "201") end
+  if status == "200" and request.scim == "DELETE" then
+    headers:replace(":status", "204")
+    headers:remove("content-type")
+  elseif tonumber(status) >= 400 then
+    headers:replace("content-type", "application/scim+json")
+  else
+    return
+  end
+  headers:remove("content-length")
+  local body = handle:body()
+  local text = body and body:getBytes(0, body:length()) or ""
+  if status == "200" then
+    if body then body:setBytes("") end
+    handle:headers():remove("content-length")
+    return
+  end
+  if status == "409" and request.if_match ~= "" and text:find('"reason":"ETAG_MISMATCH"', 1, true) then
+    status = "412"
+    handle:headers():replace(":status", status)
+  end
+  local delay = text:match('"retryDelay":"([%d.]+)s"')
+  if delay then handle:headers():replace("retry-after", tostring(math.ceil(tonumber(delay)))) end
+  if not text:find('^{"code":%d+,"message":') then text = error_body(status, request, text) end
+  if body then body:setBytes(scim_error(status, request, text)) end
+end
+
 function envoy_on_response(handle)
   local headers = handle:headers()
   local request = (handle:streamInfo():dynamicMetadata():get("edge") or {}).request
@@ -129,6 +182,7 @@ function envoy_on_response(handle)
     return
   end
   for _, name in ipairs({"grpc-status", "grpc-message", "grpc-accept-encoding"}) do headers:remove(name) end
+  if request.scim ~= "" then return answer_scim(handle, request) end
   local status = headers:get(":status")
   local etag = headers:get("etag")
   -- What was got before the body is asked for is dead after it: ask for the headers anew.

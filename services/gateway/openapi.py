@@ -167,6 +167,8 @@ def _body(request: Descriptor, http: HttpRule, schemas: "_Schemas") -> Json:
         required = bool(schemas.built[request.name].get("required"))
     else:
         field = request.fields_by_name[http.body]
+        if _message(field).full_name == "google.api.HttpBody":
+            return {"required": True, "content": {"application/scim+json": {"schema": {"type": "object"}}}}
         schema = schemas.message(_message(field), partial=http.verb == "PATCH")
         required = _is_required(field)
     return {"required": required, "content": {"application/json": {"schema": schema}}}

@@ -114,6 +114,26 @@ ROWS: dict[str, dict[str, Thing]] = {
     "UserService/DisableUser": {"id": T.USER},
     "UserService/EnableUser": {"id": T.USER},
     "UserService/DeleteUser": {"id": T.USER},
+    "GroupService/GetGroup": {"id": T.NAME},
+    "GroupService/ListGroups": {},
+    "GroupService/UpdateGroup": {},
+    "ScimService/GetScimServiceProviderConfig": {},
+    "ScimService/ListScimResourceTypes": {},
+    "ScimService/GetScimResourceType": {},
+    "ScimService/ListScimSchemas": {},
+    "ScimService/GetScimSchema": {"urn": T.NAME},
+    "ScimService/CreateScimUser": {},
+    "ScimService/GetScimUser": {"id": T.USER},
+    "ScimService/ListScimUsers": {},
+    "ScimService/ReplaceScimUser": {"id": T.USER},
+    "ScimService/PatchScimUser": {"id": T.USER},
+    "ScimService/DeleteScimUser": {"id": T.USER},
+    "ScimService/CreateScimGroup": {},
+    "ScimService/GetScimGroup": {"id": T.NAME},
+    "ScimService/ListScimGroups": {},
+    "ScimService/ReplaceScimGroup": {"id": T.NAME},
+    "ScimService/PatchScimGroup": {"id": T.NAME},
+    "ScimService/DeleteScimGroup": {"id": T.NAME},
     "ContentService/CreateContent": {},
     "ContentService/GetContent": _CONTENT,
     "ContentService/ListContents": {},
@@ -183,7 +203,8 @@ PARTS: dict[str, dict[str, Thing]] = {
     "Grant": {"types": T.TYPE, "categories": T.CATEGORY},
     "Resource": {"type": T.NAME, "category_path": T.NAME},
     "MfaRule": {"role": T.ROLE},
-    "User": {"id": T.USER, "roles": T.ROLE},
+    "User": {"id": T.USER, "roles": T.ROLE, "group_roles": T.ROLE},
+    "Group": {"id": T.NAME, "roles": T.ROLE},
     "Content": {
         "id": T.DRAFT,
         "type": T.NAME,
@@ -244,7 +265,7 @@ PLAIN = frozenset(
     current_password note local_time problem fallback_locales fallback expand order_by paths title description body
     text quote href alt url caption provider language lang markdown html pattern blocks value help path enum_value
     required_locales prefix query new_tag asset resolved_locales source_locale
-    issuer client_secret redirect_uris redirect_uri groups_claim secret iss
+    attributes excluded_attributes issuer client_secret redirect_uris redirect_uri groups_claim secret iss
     """.split()
 )
 _NUMBERS = {"number", "revision", "from", "to"}

@@ -47,6 +47,8 @@ class Problem:
 def problem(status: int, headers: Mapping[str, str], body: bytes) -> Problem:
     """The error that an answer holds; fails when it has not the one shape or tells of our insides."""
     assert status >= 400
+    if headers["content-type"] == "application/scim+json":
+        return _scim_problem(status, body)
     assert headers["content-type"] == "application/json"
     assert not [name for name in headers if name.lower().startswith(("x-envoy", "grpc-"))]
     error = json.loads(body.decode("utf-8"))
@@ -82,6 +84,27 @@ def problem(status: int, headers: Mapping[str, str], body: bytes) -> Problem:
             for violation in details.get("BadRequest", {}).get("fieldViolations", ())
         },
         retry_delay=details.get("RetryInfo", {}).get("retryDelay", ""),
+    )
+
+
+def _scim_problem(status: int, body: bytes) -> Problem:
+    """The same of an error in SCIM's form, as far as that says it."""
+    error = json.loads(body.decode("utf-8"))
+    assert error.keys() - {"scimType"} == {"schemas", "status", "detail"}
+    assert error["schemas"] == ["urn:ietf:params:scim:api:messages:2.0:Error"]
+    assert error["status"] == str(status)
+    said = error["detail"]
+    assert not _INSIDE.search(said), said
+    field, _, wrong = said.partition(": ")
+    return Problem(
+        code={400: 3, 401: 16, 403: 7, 404: 5}[status],
+        message=said,
+        reason="TOKEN_MISSING" if said == "sign in first" else "INVALID_REQUEST",
+        metadata={},
+        locale="en",
+        localized=said,
+        violations={field: wrong} if wrong else {},
+        retry_delay="",
     )
 
 
@@ -414,6 +437,12 @@ _BODIES: dict[str, dict[str, Any]] = {
         "schedule": {"action": "PUBLISH", "localTime": "2099-01-01T00:00:00", "timeZone": "Asia/Riyadh"}
     },
     "/v1/contents/{id}:editBlocks": {"field": "story", "locale": "ar", "edits": [{"delete": "b7f3a09c41de"}]},
+    "/v1/groups/{group.id}": {"roles": ["reader"]},
+    "/scim/v2/Users": {"userName": "provisioned@example.com"},
+    "/scim/v2/Groups": {"displayName": "Desk"},
+    # Of PUT and PATCH: what belongs to the other is let pass.
+    "/scim/v2/Users/{id}": {"userName": "provisioned@example.com", "Operations": [{"op": "replace", "value": {}}]},
+    "/scim/v2/Groups/{id}": {"displayName": "Desk", "Operations": [{"op": "replace", "value": {}}]},
     "/v1/richText:parse": {"markdown": "word"},
     "/v1/richText:diff": {"before": {}, "after": {}},
     "/v1/richText:render": {"richText": {}, "format": "PLAIN"},
@@ -427,6 +456,8 @@ _PATH_FIELDS = {
     "code": "en",
     "role": "reader",
     "number": "1",
+    "name": "User",
+    "urn": "urn:ietf:params:scim:schemas:core:2.0:User",
 }
 
 

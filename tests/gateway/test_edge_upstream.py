@@ -172,7 +172,7 @@ async def test_every_call_reaches_its_service_with_a_deadline(
             example.rule.verb, example.path, params=example.query, json=example.body, headers=headers
         )
 
-        assert answer.status_code == 200, asked
+        assert answer.is_success, asked
         (call,) = upstream.calls
         assert call.rpc == example.rpc
         assert call.seconds_left is not None
@@ -334,7 +334,10 @@ async def test_a_query_cannot_fill_what_the_body_is_for(
             assert _camel(name) in problem(answer.status_code, answer.headers, answer.content).violations, spelling
 
 
-@pytest.mark.parametrize("example", [each for each in WITH_BODY if _bound(each)], ids=str)
+# Bytes that the edge passes as they are fill no field.
+@pytest.mark.parametrize(
+    "example", [each for each in WITH_BODY if _bound(each) and not each.path.startswith("/scim/")], ids=str
+)
 async def test_a_body_that_contradicts_the_path_is_refused(
     client: httpx.AsyncClient, upstream: Upstream, example: Example
 ) -> None:

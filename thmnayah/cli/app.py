@@ -14,6 +14,7 @@ from thmnayah.cli import (
     audit,
     contents,
     doctor,
+    groups,
     keys,
     mfa,
     oidc,
@@ -67,6 +68,13 @@ _GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
             "delete": users.delete,
             "reset-password": users.reset_password,
             "set-password": users.set_password,
+        },
+    ),
+    "group": (
+        "Groups that an identity provider keeps, and the roles they give.",
+        {
+            "list": groups.list_,
+            "set-roles": groups.set_roles,
         },
     ),
     "session": (
