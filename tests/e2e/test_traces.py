@@ -208,12 +208,12 @@ async def test_the_request_id_of_a_caller_is_kept_and_hides_no_trace(
         assert answer.headers["x-request-id"] == request_id
 
     # Waited for together: the edge sends its spans every few seconds.
-    for trace_id in traces.values():
-        await eventually(
-            lambda trace_id=trace_id: collector.of(trace_id),
-            lambda spans: {"thmnayah-edge", "thmnayah-content"} <= {seen.service for seen in spans},
-            seconds=SECONDS,
-        )
+    async def services() -> list[set[str]]:
+        return [{seen.service for seen in await collector.of(each)} for each in traces.values()]
+
+    await eventually(
+        services, lambda found: all({"thmnayah-edge", "thmnayah-content"} <= each for each in found), seconds=SECONDS
+    )
 
 
 async def test_what_people_search_for_is_in_no_span(client: httpx.AsyncClient, collector: Collector) -> None:
