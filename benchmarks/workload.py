@@ -64,6 +64,8 @@ class Workload:
     def sign_in(self) -> str:
         """Get a fresh access token, which the calls of this class carry too."""
         answer = self.http.post("/v1/auth:login", json=self._credentials).raise_for_status()
+        if "x-ratelimit-limit" in answer.headers:
+            raise SystemExit("this mesh limits calls; benchmarks/README.md says how to start one that does not")
         self._token = str(answer.json()["accessToken"])
         return self._token
 

@@ -100,6 +100,20 @@ class Rpc:
         return self.descriptor.GetOptions().Extensions[thmnayah_annotations.access]
 
     @property
+    def is_counted(self) -> bool:
+        """Whether the edge's rate limits count its calls."""
+        return self._counting != thmnayah_annotations.NEVER
+
+    @property
+    def signs_in(self) -> bool:
+        """Whether it takes credentials that somebody may guess, or sends mails: none is tried uncounted."""
+        return self.access.by_credentials and self._counting == thmnayah_annotations.COUNTING_UNSPECIFIED
+
+    @property
+    def _counting(self) -> thmnayah_annotations.Counting.ValueType:
+        return self.descriptor.GetOptions().Extensions[thmnayah_annotations.counting]
+
+    @property
     def http(self) -> list[HttpRule]:
         """Its REST mappings, the main one first; none for an RPC that is not part of the REST API."""
         options = self.descriptor.GetOptions()

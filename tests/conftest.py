@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -56,6 +56,16 @@ def free_port() -> int:
 def mesh_settings(folder: Path) -> LocalSettings:
     """Settings of a mesh that shares nothing with another."""
     return LocalSettings(http_port=free_port(), data_dir=folder, admin_email=ADMIN_EMAIL, admin_password=ADMIN_PASSWORD)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _without_limits() -> Iterator[None]:
+    """All tests call from one address, and some a great deal."""
+    with pytest.MonkeyPatch.context() as environ:
+        for limit in ("ANONYMOUS_CALLS_PER_MINUTE", "ANONYMOUS_CALLS_PER_HOUR", "PERSON_CALLS_PER_MINUTE"):
+            environ.setenv(f"THMNAYAH_{limit}", "0")
+        environ.setenv("THMNAYAH_KEY_CALLS_PER_MINUTE", "0")
+        yield
 
 
 @pytest.fixture(scope="session")

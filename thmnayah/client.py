@@ -164,6 +164,8 @@ class ApiError(grpc.aio.AioRpcError):
         self.request_id = request.request_id
         self.violations = {violation.field: violation.description for violation in bad.field_violations}
         self.retry_seconds = retry.retry_delay.ToTimedelta().total_seconds() if retry.HasField("retry_delay") else None
+        if self.retry_seconds is None and "retry-after" in trailing:  # the edge's own refusals say it so
+            self.retry_seconds = float(trailing["retry-after"])
 
     def __str__(self) -> str:
         named = " ".join(filter(None, (self.code().name, self.reason)))

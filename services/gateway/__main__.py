@@ -3,9 +3,13 @@
 import json
 import sys
 
-from libs import identity, rpc, telemetry
+import grpc
+from envoy_limits import rate_limit_pb2_grpc
+
+from libs import cache, identity, rpc, telemetry
 from libs.revocations import Revocations
 from services.gateway import envoy
+from services.gateway.limits import LimitsService, limits
 from services.gateway.service import GatewayService
 from services.gateway.settings import GatewaySettings
 from thmnayah.gateway.v1 import gateway_pb2_grpc
@@ -18,11 +22,21 @@ async def serve(settings: GatewaySettings) -> None:
         rpc.channel(settings.search_address) as search,
     ):
         servicer = GatewayService({"auth": auth, "content": content, "search": search})
+        redis = cache.connect(settings.redis_url.get_secret_value())
+        counts = settings.global_limits != "off"
+
+        def register(server: grpc.aio.Server) -> None:
+            gateway_pb2_grpc.add_GatewayServiceServicer_to_server(servicer, server)
+            if counts:
+                counting = LimitsService(redis, limits(settings))
+                rate_limit_pb2_grpc.add_RateLimitServiceServicer_to_server(counting, server)
+
         await rpc.serve(
             settings,
             verifier=identity.Verifier.asking(auth, Revocations.asking(auth)),
-            register=lambda server: gateway_pb2_grpc.add_GatewayServiceServicer_to_server(servicer, server),
+            register=register,
             needs={},
+            uses={"valkey": lambda: cache.ping(redis)} if counts else {},
         )
 
 

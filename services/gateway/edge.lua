@@ -1,6 +1,6 @@
 -- What Envoy's own filters cannot do for the REST API: keep the query from overriding the path,
 -- answer conditional requests, and give Envoy's own errors the one shape. Envoy runs it per request.
--- BOUND and ERRORS are put in front of this file by envoy.py.
+-- BOUND, ERRORS, DETAILS, BEHIND_PROXIES and COUNTED_TWICE are put in front of this file by envoy.py.
 
 local function decode(text)
   return (text:gsub("+", " "):gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
@@ -45,6 +45,11 @@ function envoy_on_request(handle)
     rest = not (headers:get("content-type") or ""):match("^application/grpc"),
     scim = (headers:get(":path") or ""):match("^/scim/") and headers:get(":method") or "",
   })
+  -- Services take the last address for the caller's: here that would be the proxy's.
+  if BEHIND_PROXIES then
+    local address = handle:streamInfo():downstreamRemoteAddress():gsub(":%d+$", ""):gsub("[%[%]]", "")
+    headers:replace("x-forwarded-for", address)
+  end
   -- The scheme is to be read in any case (RFC 9110); jwt_authn knows one.
   local scheme, token = (headers:get("authorization") or ""):match("^(%a+) (.*)$")
   if scheme and scheme ~= "Bearer" and scheme:lower() == "bearer" then headers:replace("authorization", "Bearer " .. token) end
@@ -98,7 +103,7 @@ local function reading_problem(text)
   return field, (problem:gsub(" for type type%.googleapis%.com/.*", ""):gsub(" for type TYPE_", ", which must be of type "))
 end
 
-local function error_body(status, request, text)
+local function error_body(status, request, text, delay)
   local known = ERRORS[text:match('"reason":"(TOKEN_MISSING)"') or text:match('"reason":"(API_KEY_INVALID)"') or status] or ERRORS["500"]
   local kind = "type.googleapis.com/google.rpc."
   local message, told, violation = known.en, known[request.language], ""
@@ -111,11 +116,12 @@ local function error_body(status, request, text)
         .. ',"description":' .. quoted(said) .. "}]}"
     end
   end
+  local retry = delay and ',{"@type":"' .. kind .. 'RetryInfo","retryDelay":' .. quoted(delay .. "s") .. "}" or ""
   return table.concat({
     '{"code":', known.code, ',"message":', quoted(message), ',"details":[',
     '{"@type":"', kind, 'ErrorInfo","reason":"', known.reason, '","domain":"thmnayah","metadata":{}},',
     '{"@type":"', kind, 'LocalizedMessage","locale":"', request.language, '","message":', quoted(told), '},',
-    '{"@type":"', kind, 'RequestInfo","requestId":', quoted(request.id), ',"servingData":""}', violation, "]}",
+    '{"@type":"', kind, 'RequestInfo","requestId":', quoted(request.id), ',"servingData":""}', violation, retry, "]}",
   })
 end
 
@@ -175,6 +181,13 @@ function envoy_on_response(handle)
   local headers = handle:headers()
   local request = (handle:streamInfo():dynamicMetadata():get("edge") or {}).request
   if not request then return end
+  -- Two filters wrote them; the count of all Envoys stands first, and holds.
+  if COUNTED_TWICE then
+    for _, name in ipairs({"x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"}) do
+      local value = headers:get(name)
+      if value and value:find(",") then headers:replace(name, value:match("^[^,]+")) end
+    end
+  end
   if not request.rest then
     -- Envoy's own refusal of a gRPC call: a message alone. Programs branch on the reason.
     local details = DETAILS[request.language .. " " .. (headers:get("grpc-message") or "")]
@@ -184,6 +197,7 @@ function envoy_on_response(handle)
   for _, name in ipairs({"grpc-status", "grpc-message", "grpc-accept-encoding"}) do headers:remove(name) end
   if request.scim ~= "" then return answer_scim(handle, request) end
   local status = headers:get(":status")
+  local retry_after = headers:get("retry-after")
   local etag = headers:get("etag")
   -- What was got before the body is asked for is dead after it: ask for the headers anew.
   if status == "200" and headers:get("location") then
@@ -210,7 +224,7 @@ function envoy_on_response(handle)
     if delay then handle:headers():replace("retry-after", tostring(math.ceil(tonumber(delay)))) end
     -- The services' errors begin like this; whatever does not is Envoy's own.
     if body and not text:find('^{"code":%d+,"message":') then
-      body:setBytes(error_body(status, request, text))
+      body:setBytes(error_body(status, request, text, retry_after))
     end
   end
 end

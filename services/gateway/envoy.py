@@ -16,6 +16,7 @@ from google.protobuf.descriptor import Descriptor
 
 from libs import contracts, identity
 from libs.errors import Failure
+from services.gateway.limits import CLAIMS, Limit, limits
 from services.gateway.settings import GatewaySettings
 
 Json = dict[str, Any]
@@ -74,6 +75,9 @@ def bootstrap(settings: GatewaySettings) -> Json:
     # jwt_authn asks for keys over HTTP: it is shown the auth service's RPC through a listener of its own.
     keys_pipe = {"pipe": {"path": f"{settings.envoy_sockets}/keys.sock"}}
     clusters.append(_cluster("keys", keys_pipe, http2=False))
+    if settings.global_limits != "off":
+        # One of its own: while nobody counts, the gateway's other answers must not look bad.
+        clusters.append(_cluster("limits", _address(settings.gateway_address)))
     if settings.otlp_endpoint:
         host = re.sub("^https?://", "", settings.otlp_endpoint).rstrip("/")
         clusters.append(_cluster("otlp", _address(host)))
@@ -113,6 +117,7 @@ def _public(settings: GatewaySettings) -> Json:
     manager = _connection_manager("edge")
     manager |= {
         "use_remote_address": True,
+        "xff_num_trusted_hops": settings.trusted_hops,
         "normalize_path": True,
         "merge_slashes": True,
         "path_with_escaped_slashes_action": "REJECT_REQUEST",
@@ -163,16 +168,19 @@ def _public(settings: GatewaySettings) -> Json:
             _extension(
                 "envoy.filters.http.lua",
                 "envoy.extensions.filters.http.lua.v3.Lua",
-                default_source_code={"inline_string": _lua()},
+                default_source_code={"inline_string": _lua(settings)},
             ),
             _API_KEYS,
-            _jwt_authn(settings.jwks_cache_seconds),
+            _jwt_authn(settings),
+            *_own_limits(settings),
             _extension(
                 "envoy.filters.http.buffer",
                 "envoy.extensions.filters.http.buffer.v3.Buffer",
                 max_request_bytes=BODY_BYTES,
             ),
             _transcoder([service.full_name for service in contracts.services()]),
+            # They count for routes to services alone, which a REST request has once it is transcoded.
+            *_shared_limits(settings),
             _ROUTER,
         ],
         "route_config": {
@@ -183,11 +191,10 @@ def _public(settings: GatewaySettings) -> Json:
                     "name": "edge",
                     "domains": ["*"],
                     "response_headers_to_add": [
-                        {"header": {"key": name, "value": value}, "append_action": "ADD_IF_ABSENT"}
-                        for name, value in _RESPONSE_HEADERS.items()
+                        _header(name, value) for name, value in _response_headers(settings).items()
                     ],
                     "typed_per_filter_config": {"envoy.filters.http.cors": _cors(settings.cors_origins)},
-                    "routes": [*_grpc_routes(public_rpcs()), *_rest_routes()],
+                    "routes": [*_grpc_routes(public_rpcs(), settings), *_rest_routes(settings)],
                 }
             ],
         },
@@ -223,7 +230,7 @@ def _connection_manager(name: str) -> Json:
     return {"stat_prefix": name, "codec_type": "AUTO"}
 
 
-def _grpc_routes(rpcs: list[contracts.Rpc]) -> list[Json]:
+def _grpc_routes(rpcs: list[contracts.Rpc], settings: GatewaySettings | None = None) -> list[Json]:
     """One route for each RPC: calls over REST take it too, once they are transcoded."""
     return [
         {
@@ -241,32 +248,40 @@ def _grpc_routes(rpcs: list[contracts.Rpc]) -> list[Json]:
                 },
                 **({} if rpc.has_side_effects else {"retry_policy": _RETRY}),
             },
+            **({"response_headers_to_add": [_header("cache-control", "no-store")]} if _is_private(rpc) else {}),
             # Messages are bounded by the services, and buffering would break streams.
             "typed_per_filter_config": {
-                "envoy.filters.http.buffer": {"@type": _TYPE + _BUFFER_ROUTE, "disabled": True}
+                "envoy.filters.http.buffer": {"@type": _TYPE + _BUFFER_ROUTE, "disabled": True},
+                **_counting(rpc, settings),
             },
         }
         for rpc in rpcs
     ]
 
 
-def _rest_routes() -> Iterator[Json]:
-    """Where a REST request stands until it is transcoded: it brings the body's limit, and ends in 404."""
+def _is_private(rpc: contracts.Rpc) -> bool:
+    """Whether its answers hold credentials, or somebody's data."""
+    return rpc.service == "auth" and rpc.access.WhichOneof("rule") != "anyone"
+
+
+def _rest_routes(settings: GatewaySettings) -> Iterator[Json]:
+    """Where a REST request stands until it is transcoded: it brings its body's and its rate limits, and ends in 404."""
     for rpc in public_rpcs():
         for rule in rpc.http:
+            configs = _counting(rpc, settings)
             if rule.body and _expects_text(rpc.descriptor.input_type):
+                configs["envoy.filters.http.buffer"] = {
+                    "@type": _TYPE + _BUFFER_ROUTE,
+                    "buffer": {"max_request_bytes": TEXT_BODY_BYTES},
+                }
+            if configs:
                 yield {
                     "match": {
                         "safe_regex": {"regex": _regex(rule.path)},
                         "headers": [{"name": ":method", "string_match": {"exact": rule.verb}}],
                     },
                     "route": _NOWHERE,
-                    "typed_per_filter_config": {
-                        "envoy.filters.http.buffer": {
-                            "@type": _TYPE + _BUFFER_ROUTE,
-                            "buffer": {"max_request_bytes": TEXT_BODY_BYTES},
-                        }
-                    },
+                    "typed_per_filter_config": configs,
                 }
     yield {"match": {"connect_matcher": {}}, "direct_response": {"status": 405}}
     yield {"match": {"path": "/"}, "redirect": {"path_redirect": "/docs", "response_code": "FOUND"}}
@@ -287,7 +302,88 @@ def _expects_text(message: Descriptor, seen: frozenset[str] = frozenset()) -> bo
     return False
 
 
-def _jwt_authn(jwks_cache_seconds: int) -> Json:
+def _own_limits(settings: GatewaySettings) -> list[Json]:
+    """What this Envoy counts by itself."""
+    found = limits(settings)
+    always = {"default_value": {"numerator": 100}}
+    local = _extension(
+        _OWN,
+        "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+        stat_prefix="own",
+        # Both are 0 % unless they are set.
+        filter_enabled=always,
+        filter_enforced=always,
+        # Beyond so many callers those who were away longest begin anew.
+        max_dynamic_descriptors=20_000,
+        rate_limits=_actions(found),
+        descriptors=[
+            {
+                "entries": [{"key": key, **({"value": value} if value else {})} for key, value in limit.entries],
+                "token_bucket": {
+                    "max_tokens": limit.calls,
+                    "tokens_per_fill": limit.calls,
+                    "fill_interval": f"{limit.seconds}s",
+                },
+            }
+            for limit in found
+        ],
+        enable_x_ratelimit_headers="DRAFT_VERSION_03",
+        enable_retry_after_header=True,
+        rate_limited_as_resource_exhausted=True,
+    )
+    return [local] if found else []
+
+
+def _shared_limits(settings: GatewaySettings) -> list[Json]:
+    """What all Envoys count together: sign-ins, which wait for it, and perhaps the rest, which does not."""
+    found = limits(settings)
+    if not found or settings.global_limits == "off":
+        return []
+    filters = [
+        _extension(
+            name,
+            "envoy.extensions.filters.http.ratelimit.v3.RateLimit",
+            domain="edge",
+            timeout="0.02s",
+            rate_limit_service={
+                "grpc_service": {"envoy_grpc": {"cluster_name": "limits"}},
+                "transport_api_version": "V3",
+            },
+            rate_limits=_actions(found),
+            rate_limited_as_resource_exhausted=True,
+            disable_x_envoy_ratelimited_header=True,
+            **config,
+        )
+        for name, config in (
+            (_SIGN_INS, {"failure_mode_deny": True, "status_on_error": {"code": "ServiceUnavailable"}}),
+            (_CALLS, {}),
+        )
+    ]
+    filters[0]["disabled"] = True  # routes turn it on
+    return filters if settings.global_limits == "all" else filters[:1]
+
+
+def _actions(found: list[Limit]) -> list[Json]:
+    return [{"actions": limit.actions} for limit in found]
+
+
+def _counting(rpc: contracts.Rpc, settings: GatewaySettings | None) -> Json:
+    """What an RPC's routes change about the filters that count."""
+    found = limits(settings) if settings else []
+    if settings is None or not found:
+        return {}
+    off = {"@type": _TYPE + "envoy.config.route.v3.FilterConfig", "disabled": True}
+    shared = {_CALLS: off} if settings.global_limits == "all" else {}
+    if not rpc.is_counted:
+        return {_OWN: off, **shared}
+    if rpc.signs_in and settings.global_limits != "off":
+        # Where nobody can count there is no sign-in, and no need of a floor.
+        route = _TYPE + "envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute"
+        return {_OWN: off, _SIGN_INS: {"@type": route, "rate_limits": _actions(found)}, **shared}
+    return {}
+
+
+def _jwt_authn(settings: GatewaySettings) -> Json:
     provider = {
         "issuer": identity.ISSUER,
         "audiences": [identity.AUDIENCE],
@@ -299,9 +395,10 @@ def _jwt_authn(jwks_cache_seconds: int) -> Json:
         "clock_skew_seconds": identity.CLOCK_SKEW_SECONDS,
         # A signature costs as much as the rest of a request: each is checked once for as long as its token lives.
         "jwt_cache_config": {"jwt_cache_size": 1000},
+        **({"payload_in_metadata": CLAIMS} if limits(settings) else {}),
         "remote_jwks": {
             "http_uri": {"uri": "http://keys/.well-known/jwks.json", "cluster": "keys", "timeout": "2s"},
-            "cache_duration": f"{jwks_cache_seconds}s",
+            "cache_duration": f"{settings.jwks_cache_seconds}s",
             "async_fetch": {"fast_listener": True, "failed_refetch_duration": "1s"},
         },
     }
@@ -358,7 +455,8 @@ def _cors(origins: str) -> Json:
         ],
         "allow_methods": "GET, POST, PATCH, DELETE",
         "allow_headers": "authorization, content-type, accept-language, if-match, if-none-match, x-request-id",
-        "expose_headers": "etag, retry-after, x-request-id",
+        "expose_headers": "etag, retry-after, x-request-id, "
+        "x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset",
         "max_age": "600",
     }
 
@@ -429,8 +527,8 @@ def _all(*filters: Json) -> Json:
     return {"and_filter": {"filters": list(filters)}} if len(filters) > 1 else filters[0]
 
 
-def _lua() -> str:
-    """edge.lua with its two tables in front."""
+def _lua(settings: GatewaySettings) -> str:
+    """edge.lua with what it is told in front."""
     bound: list[str] = []
     for rpc in public_rpcs():
         for rule in rpc.http:
@@ -462,6 +560,8 @@ def _lua() -> str:
         for (english, language), each in details.items()
     ]
     tables = ["BOUND = {", *bound, "}", "ERRORS = {", *errors, "}", "DETAILS = {", *grpc, "}"]
+    tables.append(f"BEHIND_PROXIES = {json.dumps(settings.trusted_hops > 0)}")
+    tables.append(f"COUNTED_TWICE = {json.dumps(settings.global_limits == 'all')}")
     return "\n".join([*tables, _LUA.read_text("utf-8")])
 
 
@@ -481,6 +581,16 @@ def _lua_pattern(path: str) -> str:
     return (
         "^" + "".join("[^/]+" if part.startswith("{") else re.sub(r"([^\w/:])", r"%\1", part) for part in parts) + "/?$"
     )
+
+
+def _response_headers(settings: GatewaySettings) -> dict[str, str]:
+    if not settings.hsts_seconds:
+        return _RESPONSE_HEADERS
+    return _RESPONSE_HEADERS | {"strict-transport-security": f"max-age={settings.hsts_seconds}; includeSubDomains"}
+
+
+def _header(name: str, value: str) -> Json:
+    return {"header": {"key": name, "value": value}, "append_action": "ADD_IF_ABSENT"}
 
 
 def _service_cluster(name: str, address: str) -> Json:
@@ -576,9 +686,12 @@ _NOWHERE = {"cluster": "nowhere", "cluster_not_found_response_code": "NOT_FOUND"
 _RESPONSE_HEADERS = {
     "x-content-type-options": "nosniff",
     "content-security-policy": "frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
     # The same address answers an editor and a reader differently.
     "vary": "authorization, x-api-key, accept-language, origin",
 }
+# The filters that count.
+_OWN, _SIGN_INS, _CALLS = "own_limits", "sign_in_limits", "call_limits"
 _MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _BUFFER_ROUTE = "envoy.extensions.filters.http.buffer.v3.BufferPerRoute"
 _ROUTER = _extension(

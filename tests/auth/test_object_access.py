@@ -340,7 +340,8 @@ async def check(victim: Victim, caller: Caller, case: Case) -> None:
     elif case.field.name in NARROWS.get(name(rpc), ()):
         assert (theirs.status_code, theirs.text) == (nothings.status_code, nothings.text), about
     elif case.thing not in SHARED or rpc.has_side_effects:
-        code = {"400": 3, "403": 7, "404": 5}.get(theirs.json().get("status"), theirs.json().get("code"))  # as SCIM has it
+        told = theirs.json()
+        code = {"400": 3, "403": 7, "404": 5}.get(told.get("status"), told.get("code"))  # SCIM tells a status
         assert code in REFUSED, about
         if case.thing not in SHARED:
             # Nor does the refusal tell that there is such a thing.

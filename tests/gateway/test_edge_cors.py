@@ -40,7 +40,7 @@ async def test_an_allowed_origin_may_read_answers_and_errors(
         answer = await rest.get(path, headers={"origin": CORS_ORIGIN, **headers})
 
         assert answer.headers["access-control-allow-origin"] == CORS_ORIGIN
-        assert {"etag", "retry-after", "x-request-id"} <= set(
+        assert {"etag", "retry-after", "x-ratelimit-remaining", "x-request-id"} <= set(
             answer.headers["access-control-expose-headers"].split(", ")
         )
         # A cache must not hand one origin's answer to another.

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from tests.conftest import bearer
+from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD, bearer
 
 # A service's answer, pages, and refusals by a service, by the edge's filters and by its routes.
 ANSWERS = {
@@ -29,8 +29,26 @@ async def test_every_answer_tells_browsers_what_it_is_not(rest: httpx.AsyncClien
     assert answer.status_code == status
     assert answer.headers.get_list("x-content-type-options") == ["nosniff"]
     assert answer.headers.get_list("content-security-policy") == ["frame-ancestors 'none'"]
+    assert answer.headers.get_list("referrer-policy") == ["no-referrer"]
     if answer.content:
         assert answer.headers["content-type"] == TYPES.get(path, "application/json")
+
+
+async def test_nobody_keeps_what_auth_answers(rest: httpx.AsyncClient, admin_token: str) -> None:
+    signed = dict(bearer(admin_token))
+    answers = [
+        *[
+            await rest.get(path, headers=signed)
+            for path in ("/v1/me", "/v1/users", "/v1/me/sessions", "/v1/auditEvents")
+        ],
+        await rest.post("/v1/auth:login", json={"email": ADMIN_EMAIL, "password": ADMIN_PASSWORD}),
+        await rest.post("/v1/auth:login", json={"email": ADMIN_EMAIL, "password": "wrong"}),
+    ]
+    published = [await rest.get(path) for path in ("/v1/contents", "/.well-known/jwks.json")]
+
+    assert [answer.status_code for answer in answers] == [200] * 5 + [401]
+    assert {answer.headers["cache-control"] for answer in answers} == {"no-store"}
+    assert not [answer for answer in published if "no-store" in answer.headers.get("cache-control", "")]
 
 
 @pytest.mark.parametrize("path", ["/v1/contents", "/v1/me", "/v1/contents?nobody=1"])

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import secrets
 import shutil
 import tempfile
 import time
@@ -58,11 +59,11 @@ class Upstream:
             handlers = {rpc.descriptor.name: self._handler(rpc) for rpc in _rpcs(service.full_name)}
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
 
-    def token(self) -> str:
+    def token(self, **claims: str) -> str:
         """One that the edge accepts."""
         now = int(time.time())
-        claims = {"iss": identity.ISSUER, "aud": identity.AUDIENCE, "sub": ID, "iat": now, "exp": now + 600}
-        return jwt.encode(claims, self.key, "ES256", headers={"kid": "here", "typ": identity.TOKEN_TYPE})
+        usual = {"iss": identity.ISSUER, "aud": identity.AUDIENCE, "sub": ID, "iat": now, "exp": now + 600}
+        return jwt.encode({**usual, **claims}, self.key, "ES256", headers={"kid": "here", "typ": identity.TOKEN_TYPE})
 
     def _handler(self, rpc: contracts.Rpc) -> "grpc.RpcMethodHandler[Any, Any]":
         async def answer(request: Message, context: Context) -> Message:
@@ -93,10 +94,10 @@ def upstream() -> Upstream:
 
 
 @asynccontextmanager
-async def running_edge(folder: Path, addresses: Mapping[str, str]) -> AsyncIterator[str]:
-    """The address of an edge in front of services, while it runs."""
+async def running_edge(folder: Path, given: Mapping[str, Any]) -> AsyncIterator[str]:
+    """The address of an edge with these settings, which name the services it stands in front of, while it runs."""
     sockets = Path(tempfile.mkdtemp(prefix="edge-"))  # short enough for the name of a socket
-    settings = GatewaySettings(http_port=free_port(), envoy_sockets=str(sockets)).model_copy(update=addresses)
+    settings = GatewaySettings(http_port=free_port(), envoy_sockets=str(sockets)).model_copy(update=given)
     address = f"127.0.0.1:{settings.http_port}"
     (folder / "envoy.json").write_text(json.dumps(envoy.bootstrap(settings)))
 
@@ -119,21 +120,30 @@ async def running_edge(folder: Path, addresses: Mapping[str, str]) -> AsyncItera
 SERVICES = ("auth_address", "content_address", "search_address", "gateway_address")
 
 
-@pytest.fixture(scope="module")
-async def address(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """The address of an edge in front of `upstream`."""
+@asynccontextmanager
+async def edge_before(upstream: Upstream, folder: Path, **given: Any) -> AsyncIterator[str]:
+    """The address of an edge with these settings in front of `upstream`, while both run."""
     server = grpc.aio.server()
     upstream.register(server)
     health = HealthServicer()
     await health.set("", health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     services = dict.fromkeys(SERVICES, f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")
-    async with running_edge(tmp_path_factory.mktemp("edge"), services) as address:
+    async with running_edge(folder, services | given) as address:
         await server.start()
-        token = http("/v1/me", f"Authorization: Bearer {upstream.token()}")
-        await eventually(lambda: send(address, token), lambda answer: answer.status == 200)
+        await eventually(
+            lambda: send(address, http("/v1/me", f"Authorization: Bearer {upstream.token(sub=secrets.token_hex(8))}")),
+            lambda answer: answer.status == 200,
+        )
         yield address
         await server.stop(0)
+
+
+@pytest.fixture(scope="module")
+async def address(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """The address of an edge in front of `upstream`."""
+    async with edge_before(upstream, tmp_path_factory.mktemp("edge")) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
