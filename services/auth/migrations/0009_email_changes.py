@@ -1,4 +1,4 @@
-"""Changes of e-mail addresses, and mails to addresses that no account has."""
+"""Changes of e-mail addresses, mails to addresses that no account has, and what providers are called."""
 
 from libs import migrations
 
@@ -23,6 +23,9 @@ CREATE INDEX email_changes_expire_time ON email_changes (expire_time);
 ALTER TABLE mails
     ADD COLUMN address text NOT NULL DEFAULT '',
     ADD COLUMN locale text NOT NULL DEFAULT '';
+
+-- By locale.
+ALTER TABLE oidc_providers ADD COLUMN display_name jsonb NOT NULL DEFAULT '{}';
 """
 
 
