@@ -33,6 +33,7 @@ from libs.roles import Roles
 from services.auth import (
     audit,
     challenges,
+    email_changes,
     keys,
     mails,
     oidc_logins,
@@ -225,6 +226,7 @@ async def _forget(pool: db.Pool) -> None:
                 await challenges.forget_expired(conn)
                 await oidc_logins.forget_expired(conn)
                 await password_codes.forget_expired(conn)
+                await email_changes.forget_expired(conn)
                 await mails.forget_done(conn)
                 await throttle.forget_old(conn)
                 await people.forget_unverified(conn)

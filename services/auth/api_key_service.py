@@ -101,6 +101,18 @@ class ServiceAccountService(api_keys_pb2_grpc.ServiceAccountServiceServicer):
                 conn, page_size=request.page_size, page_token=request.page_token
             )
 
+    async def DisableServiceAccount(
+        self, request: api_keys_pb2.DisableServiceAccountRequest, context: Context
+    ) -> api_keys_pb2.ServiceAccount:
+        async with transaction(self.db) as conn:
+            return await service_accounts.disable(conn, request.id)
+
+    async def EnableServiceAccount(
+        self, request: api_keys_pb2.EnableServiceAccountRequest, context: Context
+    ) -> api_keys_pb2.ServiceAccount:
+        async with transaction(self.db) as conn:
+            return await service_accounts.enable(conn, request.id)
+
     async def DeleteServiceAccount(self, request: api_keys_pb2.DeleteServiceAccountRequest, context: Context) -> Empty:
         async with transaction(self.db) as conn:
             await service_accounts.delete(conn, request.id)

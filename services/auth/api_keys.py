@@ -196,7 +196,7 @@ async def find(conn: Connection, secret_digest: bytes) -> Record | None:
         SELECT k.id, k.user_id, u.epoch, k.scopes, least(k.expire_time, s.expire_time) AS expire_time,
                coalesce(k.last_used_time < now() - interval '1 minute', true) AS unnoted
         FROM api_key_secrets s JOIN api_keys k ON k.id = s.key_id JOIN users u ON u.id = k.user_id
-        WHERE s.hash = $1
+        WHERE s.hash = $1 AND u.state = 'ACTIVE'
           AND coalesce(k.expire_time > now(), true) AND coalesce(s.expire_time > now(), true)
         """,
         secret_digest,

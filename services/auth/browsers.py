@@ -10,11 +10,14 @@ import hmac
 from libs.errors import Forbidden
 from libs.rpc import request_header
 from services.auth.sessions import Terms
+from services.auth.throttle import DEVICE_SECONDS
 
 REFRESH_COOKIE = "__Secure-thmnayah-refresh"
 CSRF_COOKIE = "__Secure-thmnayah-csrf"
 # A path of a cookie covers what lies below it after a slash, so /v1/auth would cover neither.
 PATHS = ("/v1/auth:refresh", "/v1/auth:logout")
+DEVICE_COOKIE = "__Secure-thmnayah-device"
+DEVICE_PATH = "/v1/auth:login"
 
 # Names in a User-Agent, the more telling first: each browser also claims to be those below it.
 _BROWSERS = {"Edg": "Edge", "OPR": "Opera", "Firefox": "Firefox", "FxiOS": "Firefox", "CriOS": "Chrome",
@@ -35,11 +38,11 @@ def csrf_token(terms: Terms, session_id: str) -> str:
     return terms.digest("csrf token", session_id)
 
 
-def refresh_cookie() -> str:
-    """The refresh token in the request's cookies; "" for none."""
+def cookie(wanted: str) -> str:
+    """What the request's cookie of this name holds; "" for none."""
     # Not http.cookies, which stops at the first cookie it cannot read, whoever set it.
     pairs = (pair.strip().partition("=") for pair in request_header("cookie").split(";"))
-    return next((value for name, _, value in pairs if name == REFRESH_COOKIE), "")
+    return next((value for name, _, value in pairs if name == wanted), "")
 
 
 def check_origin() -> None:
@@ -64,20 +67,32 @@ def check_csrf(terms: Terms, session_id: str) -> None:
         )
 
 
-def cookies(terms: Terms, session_id: str, refresh_token: str) -> tuple[tuple[str, str], ...]:
-    """The headers that keep a session's tokens in the browser."""
-    return _headers(refresh_token, csrf_token(terms, session_id), int(terms.idle.total_seconds()))
+def cookies(terms: Terms, session_id: str, refresh_token: str, device_token: str = "") -> tuple[tuple[str, str], ...]:
+    """The headers that keep a session's tokens in the browser.
+
+    Args:
+        device_token: of a sign-in.
+    """
+    headers = _headers(refresh_token, csrf_token(terms, session_id), int(terms.idle.total_seconds()))
+    if not device_token:
+        return headers
+    kept = f"{DEVICE_COOKIE}={device_token}; Path={DEVICE_PATH}; HttpOnly; {_kept(DEVICE_SECONDS)}"
+    return (*headers, ("set-cookie", kept))
 
 
 def no_cookies() -> tuple[tuple[str, str], ...]:
-    """The headers that take them out again."""
+    """The headers that take them out again, but for the device's, which is there for the next sign-in."""
     return _headers("", "", 0)
 
 
 def _headers(refresh_token: str, csrf: str, seconds: int) -> tuple[tuple[str, str], ...]:
-    kept = f"Max-Age={seconds}; Secure; SameSite=Strict"
+    kept = _kept(seconds)
     return (
         *(("set-cookie", f"{REFRESH_COOKIE}={refresh_token}; Path={path}; HttpOnly; {kept}") for path in PATHS),
         # Scripts of our pages read it after a reload, so it is theirs to see, and lies where the pages are.
         ("set-cookie", f"{CSRF_COOKIE}={csrf}; Path=/; {kept}"),
     )
+
+
+def _kept(seconds: int) -> str:
+    return f"Max-Age={seconds}; Secure; SameSite=Strict"

@@ -58,13 +58,17 @@ async def unlink(conn: Connection, user_id: str, identity_id: str) -> Identity:
 
     Raises:
         NotFound: the user has no such identity.
-        FailedPrecondition: the user could not sign in any more.
     """
     row = await conn.fetchrow(
         f"DELETE FROM identities WHERE id = $1 AND user_id = $2 RETURNING {_COLUMNS}", identity_id, user_id
     )
     if row is None:
         raise NotFound("IDENTITY_NOT_FOUND", f"no identity {identity_id}", f"لا توجد هوية {identity_id}")
+    return _identity(row)
+
+
+async def require_another_way_in(conn: Connection, user_id: str) -> None:
+    """Raises: FailedPrecondition when the user could not sign in any more."""
     if not await conn.fetchval(
         """
         SELECT EXISTS (SELECT FROM users WHERE id = $1 AND password_hash IS NOT NULL)
@@ -78,7 +82,6 @@ async def unlink(conn: Connection, user_id: str, identity_id: str) -> Identity:
             "you could not sign in any more; set a password first",
             "لن تستطيع تسجيل الدخول بعد ذلك؛ عيّن كلمة مرور أولًا",
         )
-    return _identity(row)
 
 
 def _identity(row: Record) -> Identity:

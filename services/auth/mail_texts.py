@@ -85,6 +85,50 @@ _TEXTS: dict[tuple[str, str], _Text] = {
             "If it was not you, reset it now and tell an administrator of the platform.",
         ),
     ),
+    ("EMAIL_CHANGE", "ar"): _Text(
+        "أكّد بريدك الإلكتروني الجديد",
+        (
+            "طُلب أن يكون هذا العنوان عنوان حساب في ثمناية. إن لم تطلبه أنت فتجاهل هذه الرسالة.",
+            "أدخل هذا الرمز حيث سجّلت الدخول، ولا تعطه أحدًا. يصلح مرة واحدة خلال عشر دقائق.",
+        ),
+        page="email",
+    ),
+    ("EMAIL_CHANGE", "en"): _Text(
+        "Confirm your new e-mail address",
+        (
+            "Somebody asked for this as the address of an account of Thmnayah. If it was not you, ignore this mail.",
+            "Enter this code where you are signed in; give it to nobody. It works once, for ten minutes.",
+        ),
+        page="email",
+    ),
+    ("EMAIL_TAKEN", "ar"): _Text(
+        "طُلب عنوانك لحساب آخر",
+        (
+            "طُلب أن يكون هذا العنوان عنوان حساب آخر في ثمناية. ما زال عنوان حسابك.",
+            "إن كنت أنت من طلبه فاستعمل عنوانًا آخر، أو احذف هذا الحساب أولًا.",
+        ),
+    ),
+    ("EMAIL_TAKEN", "en"): _Text(
+        "Your address was asked for another account",
+        (
+            "Somebody asked for this as the address of another account of Thmnayah. It stays that of yours.",
+            "If it was you, use another address, or delete this account first.",
+        ),
+    ),
+    ("EMAIL_CHANGED", "ar"): _Text(
+        "تغيّر بريدك الإلكتروني",
+        (
+            "لم يعد هذا العنوان عنوان حسابك في ثمناية: صار للحساب عنوان آخر.",
+            "إن لم تغيّره أنت فأخبر مدير المنصة الآن: يستطيع إعادة العنوان إليك.",
+        ),
+    ),
+    ("EMAIL_CHANGED", "en"): _Text(
+        "Your e-mail address was changed",
+        (
+            "This is no longer the address of your account of Thmnayah: the account has another one now.",
+            "If it was not you, tell an administrator of the platform now, who can give the address back.",
+        ),
+    ),
 }
 _GREETINGS = {"ar": ("مرحبًا", "،"), "en": ("Hello", ",")}
 
@@ -98,7 +142,7 @@ def compose(what: str, *, to: str, name: str, locale: str, code: str, sender: st
     """A mail in Arabic or, for a person of any other language, in English.
 
     Args:
-        what: INVITED, UNVERIFIED, RESET, EXISTS or PASSWORD_CHANGED.
+        what: INVITED, UNVERIFIED, RESET, EXISTS, PASSWORD_CHANGED, EMAIL_CHANGE, EMAIL_TAKEN or EMAIL_CHANGED.
         name: the person's; may be empty.
         locale: the person's, as a BCP 47 tag.
         code: for the mails that bring one.

@@ -17,15 +17,17 @@ import aiosmtplib
 import structlog
 from prometheus_client import Counter
 
-from libs.db import Connection, Pool, connection, transaction
+from libs import text
+from libs.db import Connection, Pool, Record, connection, transaction
 from libs.errors import Unavailable
-from services.auth import mail_texts, password_codes, users
+from services.auth import email_changes, mail_texts, password_codes, users
+from thmnayah.auth.v1.auth_pb2 import User
 
 BATCH = 10
 POLL_SECONDS = 0.5
 SEND_SECONDS = 20.0
 ATTEMPTS = 8  # over two hours
-KINDS = ("PASSWORD", "REGISTRATION", "PASSWORD_CHANGED")
+KINDS = ("PASSWORD", "REGISTRATION", "PASSWORD_CHANGED", "EMAIL_CHANGE", "EMAIL_CHANGED")
 
 # What is mailed, by what was asked for and the state of the account that the address has.
 _WHAT = {
@@ -33,7 +35,15 @@ _WHAT = {
     ("PASSWORD", "ACTIVE"): "RESET",
     ("REGISTRATION", "ACTIVE"): "EXISTS",
     ("PASSWORD_CHANGED", "ACTIVE"): "PASSWORD_CHANGED",
+    # An address that somebody registered and did not prove is whose who proves it.
+    ("EMAIL_CHANGE", ""): "EMAIL_CHANGE",
+    ("EMAIL_CHANGE", "UNVERIFIED"): "EMAIL_CHANGE",
+    ("EMAIL_CHANGE", "ACTIVE"): "EMAIL_TAKEN",
+    # Whoever has the address now.
+    **{("EMAIL_CHANGED", state): "EMAIL_CHANGED" for state in ("", *User.State.keys())},
 }
+# Mails to an address, whoever has it.
+_TO_ADDRESS = ("EMAIL_CHANGE", "EMAIL_CHANGED")
 
 _mails = Counter("mails_total", "Mails, by how an attempt to send one ended", ["outcome"])
 _log = structlog.get_logger(__name__)
@@ -41,21 +51,25 @@ _log = structlog.get_logger(__name__)
 Send = Callable[[EmailMessage], Awaitable[None]]
 
 
-async def add(conn: Connection, kind: str, email: str) -> None:
+async def add(conn: Connection, kind: str, email: str, *, locale: str = "") -> None:
     """Ask for a mail; a second one of a kind within a minute is not sent.
 
     Args:
         kind: one of KINDS.
-        email: an address; nothing is sent when nobody has it.
+        email: an address; nothing is sent when nobody has it, but for EMAIL_CHANGE and EMAIL_CHANGED.
+        locale: for these two, that of the person who is to get the address or had it.
     """
     await conn.execute(
         """
-        INSERT INTO mails (email_key, kind) VALUES ($1, $2)
-        ON CONFLICT (email_key, kind) DO UPDATE SET due_time = now(), attempts = 0, done_time = NULL
+        INSERT INTO mails (email_key, kind, address, locale) VALUES ($1, $2, $3, $4)
+        ON CONFLICT (email_key, kind) DO UPDATE
+        SET due_time = now(), attempts = 0, done_time = NULL, address = excluded.address, locale = excluded.locale
         WHERE mails.done_time < now() - interval '1 minute'
         """,
         users.key(email),
         kind,
+        text.nfc(email) if kind in _TO_ADDRESS else "",
+        locale,
     )
 
 
@@ -82,13 +96,13 @@ async def send_batch(pool: Pool, send: Send, *, sender: str, studio_url: str) ->
                 SELECT email_key, kind FROM mails WHERE done_time IS NULL AND due_time <= now()
                 ORDER BY due_time LIMIT $1 FOR UPDATE SKIP LOCKED
             )
-            RETURNING email_key, kind, attempts
+            RETURNING email_key, kind, address, locale, attempts
             """,
             BATCH,
         )
     for row in rows:
         async with transaction(pool) as conn:
-            message = await _compose(conn, row["email_key"], row["kind"], sender=sender, studio_url=studio_url)
+            message = await _compose(conn, row, sender=sender, studio_url=studio_url)
         outcome = "nobody" if message is None else await _try(send, message, kind=row["kind"])
         if outcome == "failed" and row["attempts"] >= ATTEMPTS:
             _log.error("mail_given_up", kind=row["kind"])
@@ -109,22 +123,31 @@ async def forget_done(conn: Connection) -> None:
     await conn.execute("DELETE FROM mails WHERE done_time < now() - interval '10 minutes'")
 
 
-async def _compose(conn: Connection, email_key: str, kind: str, *, sender: str, studio_url: str) -> EmailMessage | None:
+async def _compose(conn: Connection, mail: Record, *, sender: str, studio_url: str) -> EmailMessage | None:
     """The mail with a new code; None when it is for nobody."""
-    row = await conn.fetchrow(
-        "SELECT id, email, display_name, locale, state FROM users WHERE email_key = $1", email_key
+    user = await conn.fetchrow(
+        "SELECT id, email, display_name, locale, state FROM users WHERE email_key = $1", mail["email_key"]
     )
-    what = _WHAT.get((kind, row["state"])) if row else None
-    if row is None or what is None:
+    what = _WHAT.get((mail["kind"], user["state"] if user else ""))
+    if what is None:
         return None
     code = ""
-    if mail_texts.needs_code(what):
-        code = await password_codes.issue(conn, str(row["id"]), life=password_codes.LIVES[row["state"]])
+    if user is None or what in _TO_ADDRESS:
+        # Without a name: whoever reads that address need not be whom somebody says.
+        to, name, locale = mail["address"], "", mail["locale"]
+        if what == "EMAIL_CHANGE":
+            code = await email_changes.issue(conn, mail["email_key"])
+    else:
+        to, name, locale = user["email"], user["display_name"], user["locale"]
+        if mail_texts.needs_code(what):
+            code = await password_codes.issue(conn, str(user["id"]), life=password_codes.LIVES[user["state"]])
+    if mail_texts.needs_code(what) and not code:
+        return None
     return mail_texts.compose(
         what,
-        to=row["email"],
-        name=row["display_name"],
-        locale=row["locale"],
+        to=to,
+        name=name,
+        locale=locale,
         code=code,
         sender=sender,
         studio_url=studio_url,

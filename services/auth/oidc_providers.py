@@ -5,23 +5,28 @@ from dataclasses import dataclass
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from libs import etags, masks
+from libs import etags, masks, text
 from libs.db import Connection, Record, fetch_one
 from libs.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from libs.identity import caller
 from libs.permissions import OLD_NAMES
 from services.auth import keys, roles
 from services.auth.oidc_client import Client, Party
-from thmnayah.auth.v1.oidc_pb2 import ListOidcProvidersResponse, OidcProvider
+from thmnayah.auth.v1.oidc_pb2 import (
+    ListOidcProvidersResponse,
+    ListSignInProvidersResponse,
+    OidcProvider,
+    SignInProvider,
+)
 
 MOST = 100
 _SETTABLE = (
     *("issuer", "client_id", "client_secret", "scopes", "redirect_uris", "groups_claim", "group_roles"),
-    *("create_users", "enabled"),
+    *("create_users", "enabled", "display_name"),
 )
 _COLUMNS = (
-    "id, issuer, client_id, scopes, redirect_uris, groups_claim, group_roles, create_users, enabled, version,"
-    " create_time, update_time"
+    "id, issuer, client_id, scopes, redirect_uris, groups_claim, group_roles, create_users, enabled,"
+    " display_name, version, create_time, update_time"
 )
 
 
@@ -42,6 +47,14 @@ async def list_all(conn: Connection) -> ListOidcProvidersResponse:
     """All of them, by their ids."""
     rows = await conn.fetch(f"SELECT {_COLUMNS} FROM oidc_providers")
     return ListOidcProvidersResponse(oidc_providers=sorted(map(_provider, rows), key=lambda provider: str(provider.id)))
+
+
+async def list_enabled(conn: Connection) -> ListSignInProvidersResponse:
+    """What everybody may know of those that people can sign in by, by their ids."""
+    rows = await conn.fetch('SELECT id, display_name FROM oidc_providers WHERE enabled ORDER BY id COLLATE "C"')
+    return ListSignInProvidersResponse(
+        sign_in_providers=[SignInProvider(id=row["id"], display_name=row["display_name"]) for row in rows]
+    )
 
 
 async def settings(conn: Connection, provider_id: str, secret_key: bytes) -> Settings:
@@ -65,8 +78,8 @@ async def create(conn: Connection, provider: OidcProvider, client: Client, secre
     row = await conn.fetchrow(
         f"""
         INSERT INTO oidc_providers (id, client_secret, issuer, client_id, scopes, redirect_uris, groups_claim,
-                                    group_roles, create_users, enabled)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                                    group_roles, create_users, enabled, display_name)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
         ON CONFLICT (id) DO NOTHING RETURNING {_COLUMNS}
         """,
         provider.id,
@@ -106,8 +119,8 @@ async def update(
         f"""
         UPDATE oidc_providers
         SET client_secret = coalesce($2, client_secret), issuer = $3, client_id = $4, scopes = $5, redirect_uris = $6,
-            groups_claim = $7, group_roles = $8, create_users = $9, enabled = $10, version = version + 1,
-            update_time = now()
+            groups_claim = $7, group_roles = $8, create_users = $9, enabled = $10, display_name = $11,
+            version = version + 1, update_time = now()
         WHERE id = $1 RETURNING {_COLUMNS}
         """,
         provider.id,
@@ -169,6 +182,7 @@ def _values(provider: OidcProvider) -> list[object]:
         dict(provider.group_roles),
         provider.create_users,
         provider.enabled,
+        {locale: text.nfc(name) for locale, name in provider.display_name.items()},
     ]
 
 
@@ -183,6 +197,7 @@ def _provider(row: Record) -> OidcProvider:
         group_roles=row["group_roles"],
         create_users=row["create_users"],
         enabled=row["enabled"],
+        display_name=row["display_name"],
         etag=f'"{row["version"]}"',
     )
     for name in ("create_time", "update_time"):

@@ -66,6 +66,12 @@ class OidcService(oidc_pb2_grpc.OidcServiceServicer):
             await audit.record(conn, "oidc_provider.deleted", target=f"oidc_provider/{request.id}")
         return Empty()
 
+    async def ListSignInProviders(
+        self, request: oidc_pb2.ListSignInProvidersRequest, context: Context
+    ) -> oidc_pb2.ListSignInProvidersResponse:
+        async with connection(self.db) as conn:
+            return await oidc_providers.list_enabled(conn)
+
     async def BeginOidcLogin(self, request: oidc_pb2.BeginOidcLoginRequest, context: Context) -> oidc_pb2.OidcRedirect:
         if request.browser:
             browsers.check_origin()
@@ -123,7 +129,7 @@ class OidcService(oidc_pb2_grpc.OidcServiceServicer):
             await mfa.require_fresh_sign_in(conn)
             identity = await identities.link(conn, me.user_id, settings.party.issuer, person.subject)
             await sessions.end_all(conn, me.user_id, but=me.session_id)
-            await _record_link(conn, "identity.linked", me.user_id, identity)
+            await _record_link(conn, "identity.linked", me.user_id, identity, actor=me.user_id)
         return identity
 
     async def DeleteIdentity(self, request: oidc_pb2.DeleteIdentityRequest, context: Context) -> Empty:
@@ -132,8 +138,24 @@ class OidcService(oidc_pb2_grpc.OidcServiceServicer):
             await mfa.lock(conn, me.user_id)
             await mfa.require_fresh_sign_in(conn)
             identity = await identities.unlink(conn, me.user_id, request.id)
+            await identities.require_another_way_in(conn, me.user_id)
             await sessions.end_all(conn, me.user_id, but=me.session_id)
-            await _record_link(conn, "identity.unlinked", me.user_id, identity)
+            await _record_link(conn, "identity.unlinked", me.user_id, identity, actor=me.user_id)
+        return Empty()
+
+    async def ListUserIdentities(
+        self, request: oidc_pb2.ListUserIdentitiesRequest, context: Context
+    ) -> oidc_pb2.ListUserIdentitiesResponse:
+        async with connection(self.db) as conn:
+            user = await people.get(conn, request.user_id)
+            return oidc_pb2.ListUserIdentitiesResponse(identities=await identities.of(conn, user.id))
+
+    async def DeleteUserIdentity(self, request: oidc_pb2.DeleteUserIdentityRequest, context: Context) -> Empty:
+        async with transaction(self.db) as conn:
+            await mfa.lock(conn, request.user_id)
+            identity = await identities.unlink(conn, request.user_id, request.id)
+            await sessions.end_all(conn, request.user_id)
+            await _record_link(conn, "identity.unlinked", request.user_id, identity, actor=caller.get().user_id)
         return Empty()
 
     async def _settings(self, conn: Connection, provider_id: str, redirect_uri: str) -> Settings:
@@ -216,7 +238,7 @@ class OidcService(oidc_pb2_grpc.OidcServiceServicer):
             raise _unknown()
         await outbox.add(conn, event, about=user.id)
         identity = await identities.link(conn, user.id, settings.party.issuer, person.subject)
-        await _record_link(conn, "identity.linked", user.id, identity)
+        await _record_link(conn, "identity.linked", user.id, identity, actor=user.id)
         await identities.use(conn, settings.party.issuer, person.subject)
         return str(user.id)
 
@@ -229,9 +251,9 @@ async def _set_roles(conn: Connection, user_id: str, named: list[str]) -> None:
         await audit.record(conn, "user.updated", target=f"user/{user_id}", actor=user_id, details=details)
 
 
-async def _record_link(conn: Connection, action: str, user_id: str, identity: oidc_pb2.Identity) -> None:
+async def _record_link(conn: Connection, action: str, user_id: str, identity: oidc_pb2.Identity, *, actor: str) -> None:
     details = {"issuer": identity.issuer, "subject": identity.subject}
-    await audit.record(conn, action, target=f"user/{user_id}", actor=user_id, details=details)
+    await audit.record(conn, action, target=f"user/{user_id}", actor=actor, details=details)
 
 
 def _unknown() -> Failure:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import asyncpg
 import uuid_utils
 
 from libs import etags, filters, masks, paging, text
@@ -10,7 +11,7 @@ from libs.db import Connection, fetch_one
 from libs.errors import FailedPrecondition, InvalidArgument
 from libs.identity import caller
 from libs.permissions import ADMINISTRATOR
-from services.auth import password_codes, roles, sessions, throttle, users
+from services.auth import mails, password_codes, roles, sessions, throttle, users
 from thmnayah.auth.v1.auth_pb2 import User
 from thmnayah.auth.v1.users_pb2 import ListUsersResponse
 
@@ -205,12 +206,17 @@ async def delete(conn: Connection, user_id: str) -> User:
     await _keep_an_administrator(conn, user_id)
     email_key = users.key((await _locked(conn, user_id)).email)
     await _shut(conn, user_id)
+    await conn.execute("DELETE FROM mails WHERE email_key = $1", email_key)
+    await conn.execute(
+        "DELETE FROM mails USING email_changes AS wanted"
+        " WHERE mails.email_key = wanted.email_key AND kind = 'EMAIL_CHANGE' AND wanted.user_id = $1",
+        user_id,
+    )
     for table in (
-        *("api_keys", "totp_factors", "passkeys", "recovery_codes", "identities"),
+        *("api_keys", "totp_factors", "passkeys", "recovery_codes", "identities", "email_changes"),
         *("provisioned_users", "group_members"),
     ):
         await conn.execute(f"DELETE FROM {table} WHERE user_id = $1", user_id)
-    await conn.execute("DELETE FROM mails WHERE email_key = $1", email_key)
     await throttle.forget(conn, throttle.key("address", email_key))
     await throttle.forget(conn, throttle.key("user", user_id))
     return await _set_state(
@@ -219,6 +225,41 @@ async def delete(conn: Connection, user_id: str) -> User:
         "'DELETED', email = '', email_key = NULL, display_name = '', roles = '{}', group_roles = '{}',"
         " password_hash = NULL, locale = '', time_zone = ''",
     )
+
+
+async def set_email(conn: Connection, user_id: str, email: str) -> tuple[User, User]:
+    """Give an account another address, whose owner is known otherwise.
+
+    Codes that were mailed to the old one are worth nothing any more, and it is told.
+
+    Returns:
+        The account before and after.
+
+    Raises:
+        NotFound: there is none, or it is deleted.
+        InvalidArgument: it has the address.
+        AlreadyExists: another account has it.
+    """
+    before = await _locked(conn, user_id)
+    check_other(before, email)
+    # Who registered it never showed that it is theirs.
+    await conn.execute("DELETE FROM users WHERE email_key = $1 AND state = 'UNVERIFIED'", users.key(email))
+    try:
+        row = await fetch_one(
+            conn,
+            f"""
+            UPDATE users SET email = $2, email_key = $3, version = version + 1 WHERE id = $1
+            RETURNING {users.COLUMNS}
+            """,
+            user_id,
+            text.nfc(email),
+            users.key(email),
+        )
+    except asyncpg.UniqueViolationError:
+        raise users.taken() from None
+    await password_codes.forget(conn, user_id)
+    await mails.add(conn, "EMAIL_CHANGED", before.email, locale=before.locale)
+    return before, users.message(row)
 
 
 async def set_password(conn: Connection, user_id: str, password_hash: str) -> tuple[User, bool]:
@@ -301,6 +342,12 @@ async def _keep_an_administrator(conn: Connection, user_id: str) -> None:
             "nobody else could administer the installation; make another administrator first",
             "لا يوجد مدير آخر للمنصة؛ عيّن مديرًا آخر أولًا",
         )
+
+
+def check_other(user: User, email: str) -> None:
+    """Raises: InvalidArgument when the account has the address."""
+    if users.key(email) == users.key(user.email):
+        raise InvalidArgument({"email": "is the address of the account already"})
 
 
 def check_time_zone(name: str, *, field: str = "user.timeZone") -> None:

@@ -51,7 +51,8 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
         async with connection(self.db) as conn:
             found = await users.credentials(conn, request.email)
             user, stored = found or (auth_pb2.User(), None)
-            known = self.devices.device(user.id, request.device_token)
+            kept = browsers.cookie(browsers.DEVICE_COOKIE) if request.browser else ""
+            known = self.devices.device(user.id, request.device_token or kept)
             counter = throttle.key("device", known) if known else throttle.key("address", users.key(request.email))
             attempt = await throttle.admit(conn, counter)
         if not await self.passwords.verify(request.password, stored) or stored is None:
@@ -113,7 +114,7 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
         """The refresh token of a request, or that of the browser's cookie where a page of ours sent it."""
         if given:
             return given
-        refresh_token = browsers.refresh_cookie()
+        refresh_token = browsers.cookie(browsers.REFRESH_COOKIE)
         if not refresh_token:
             raise InvalidArgument({"refreshToken": "is needed where there is no cookie"})
         browsers.check_origin()
@@ -160,11 +161,9 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
         """
         if isinstance(outcome, auth_pb2.MfaChallenge):
             return auth_pb2.Tokens(mfa=outcome)
-        tokens = await self._tokens(outcome, context)
-        tokens.device_token = self.devices.token(outcome.user.id, known)
-        return tokens
+        return await self._tokens(outcome, context, self.devices.token(outcome.user.id, known))
 
-    async def _tokens(self, signed_in: SignedIn, context: Context) -> auth_pb2.Tokens:
+    async def _tokens(self, signed_in: SignedIn, context: Context, device_token: str = "") -> auth_pb2.Tokens:
         issued, seconds = signed_in.issued, int(self.terms.access.total_seconds())
         tokens = auth_pb2.Tokens(
             access_token=self.ring.signer.sign(
@@ -179,9 +178,11 @@ class AuthService(auth_pb2_grpc.AuthServiceServicer):
         )
         if signed_in.browser:
             tokens.csrf_token = browsers.csrf_token(self.terms, issued.session_id)
-            await context.send_initial_metadata(browsers.cookies(self.terms, issued.session_id, issued.refresh_token))
+            await context.send_initial_metadata(
+                browsers.cookies(self.terms, issued.session_id, issued.refresh_token, device_token)
+            )
         else:
-            tokens.refresh_token = issued.refresh_token
+            tokens.refresh_token, tokens.device_token = issued.refresh_token, device_token
         return tokens
 
 

@@ -3,11 +3,23 @@
 from google.protobuf.empty_pb2 import Empty
 
 from libs import etags, outbox
-from libs.db import Pool, connection, transaction
+from libs.db import Connection, Pool, connection, transaction
 from libs.errors import Forbidden, InvalidArgument
 from libs.identity import caller
 from libs.rpc import Context
-from services.auth import audit, mails, password_codes, password_rules, people, roles, sessions, throttle, users
+from services.auth import (
+    audit,
+    email_changes,
+    mails,
+    mfa,
+    password_codes,
+    password_rules,
+    people,
+    roles,
+    sessions,
+    throttle,
+    users,
+)
 from services.auth.passwords import Passwords
 from thmnayah.auth.v1 import users_pb2, users_pb2_grpc
 from thmnayah.auth.v1.auth_pb2 import User, UserCreated
@@ -107,6 +119,42 @@ class UserService(users_pb2_grpc.UserServiceServicer):
         request.user.id = caller.get().user_id
         return await self._update(request, people.OWN)
 
+    async def BeginEmailChange(self, request: users_pb2.BeginEmailChangeRequest, context: Context) -> Empty:
+        async with transaction(self.db) as conn:
+            await mfa.require_fresh_sign_in(conn)
+            user = await users.get(conn, caller.get().user_id)
+            people.check_other(user, request.email)
+            await email_changes.ask(conn, user.id, request.email)
+            await mails.add(conn, "EMAIL_CHANGE", request.email, locale=user.locale)
+            await audit.record(conn, "user.email_change_requested", target=f"user/{user.id}")
+        return Empty()
+
+    async def FinishEmailChange(self, request: users_pb2.FinishEmailChangeRequest, context: Context) -> User:
+        me, user = caller.get(), None
+        async with transaction(self.db) as conn:
+            email = await email_changes.take(conn, me.user_id, request.code)
+            if email:
+                _, user = await people.set_email(conn, me.user_id, email)
+                await sessions.end_all(conn, user.id, but=me.session_id)
+                await outbox.add(conn, users_pb2.UserUpdated(user=user), about=user.id)
+            outcome: audit.Outcome = "OK" if email else "FAILED"
+            await audit.record(conn, "user.email_changed", outcome=outcome, target=f"user/{me.user_id}")
+        if user is None:
+            raise InvalidArgument(
+                {"code": "is not valid or no longer so"},
+                reason="CODE_INVALID",
+                arabic="الرمز غير صالح أو انتهت صلاحيته",
+            )
+        return user
+
+    async def DeleteMe(self, request: users_pb2.DeleteMeRequest, context: Context) -> User:
+        async with transaction(self.db) as conn:
+            await mfa.require_fresh_sign_in(conn)
+            user = await users.get(conn, caller.get().user_id)
+            if users.key(request.email) != users.key(user.email):
+                raise InvalidArgument({"email": "is not the address of this account"})
+            return await _delete(conn, user.id)
+
     async def GetUser(self, request: users_pb2.GetUserRequest, context: Context) -> User:
         async with connection(self.db) as conn:
             return await people.get(conn, request.id)
@@ -119,6 +167,15 @@ class UserService(users_pb2_grpc.UserServiceServicer):
 
     async def UpdateUser(self, request: users_pb2.UpdateUserRequest, context: Context) -> User:
         return await self._update(request, people.ANY)
+
+    async def ChangeUserEmail(self, request: users_pb2.ChangeUserEmailRequest, context: Context) -> User:
+        async with transaction(self.db) as conn:
+            before, user = await people.set_email(conn, request.id, request.email)
+            await roles.assignable(conn, users.all_roles(before), by=caller.get())
+            await sessions.end_all(conn, user.id)
+            await outbox.add(conn, users_pb2.UserUpdated(user=user), about=user.id)
+            await audit.record(conn, "user.email_changed", target=f"user/{user.id}")
+        return user
 
     async def DisableUser(self, request: users_pb2.DisableUserRequest, context: Context) -> User:
         async with transaction(self.db) as conn:
@@ -140,10 +197,7 @@ class UserService(users_pb2_grpc.UserServiceServicer):
 
     async def DeleteUser(self, request: users_pb2.DeleteUserRequest, context: Context) -> User:
         async with transaction(self.db) as conn:
-            user = await people.delete(conn, request.id)
-            await outbox.add(conn, users_pb2.UserDeleted(user=user), about=user.id)
-            await audit.record(conn, "user.deleted", target=f"user/{user.id}")
-        return user
+            return await _delete(conn, request.id)
 
     async def _update(
         self, request: users_pb2.UpdateMeRequest | users_pb2.UpdateUserRequest, allowed: tuple[str, ...]
@@ -156,3 +210,10 @@ class UserService(users_pb2_grpc.UserServiceServicer):
             await outbox.add(conn, users_pb2.UserUpdated(user=user), about=user.id)
             await audit.record(conn, "user.updated", target=f"user/{user.id}", details={"roles": " ".join(user.roles)})
         return user
+
+
+async def _delete(conn: Connection, user_id: str) -> User:
+    user = await people.delete(conn, user_id)
+    await outbox.add(conn, users_pb2.UserDeleted(user=user), about=user.id)
+    await audit.record(conn, "user.deleted", target=f"user/{user.id}")
+    return user

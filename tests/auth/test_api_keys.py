@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -25,6 +26,8 @@ from thmnayah.auth.v1.api_keys_pb2 import (
     CreateServiceAccountRequest,
     DeleteApiKeyRequest,
     DeleteServiceAccountRequest,
+    DisableServiceAccountRequest,
+    EnableServiceAccountRequest,
     ExchangeApiKeyRequest,
     GetApiKeyRequest,
     ListApiKeysRequest,
@@ -409,6 +412,41 @@ async def test_a_service_account_acts_with_keys_alone(
     await eventually(lambda: create(rest, x_api_key=key.secret), until=lambda status: status == 401, seconds=5)
     gone = accounts.DeleteServiceAccount(DeleteServiceAccountRequest(id=account.id), metadata=admin, timeout=10)
     assert await code_of(gone) == grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_disabled_service_accounts_keys_and_tokens_are_refused_until_it_is_enabled(
+    rest: httpx.AsyncClient,
+    accounts: "ServiceAccountServiceAsyncStub",
+    keys: "ApiKeyServiceAsyncStub",
+    account: ServiceAccount,
+    make_key: MakeKey,
+    make_user: MakeUser,
+    admin: Metadata,
+    find: Find,
+) -> None:
+    key = await make_key("content.create", metadata=admin, account=account.id)
+    exchanged = await keys.ExchangeApiKey(ExchangeApiKeyRequest(api_key=key.secret), timeout=10)
+    assert await create(rest, x_api_key=key.secret) == 200
+
+    disabled = await accounts.DisableServiceAccount(
+        DisableServiceAccountRequest(id=account.id), metadata=admin, timeout=10
+    )
+
+    assert disabled.disabled
+    for headers in ({"x_api_key": key.secret}, {"authorization": f"Bearer {exchanged.access_token}"}):
+        await eventually(partial(create, rest, **headers), until=lambda status: status == 401, seconds=5)
+    listed = await accounts.ListServiceAccounts(ListServiceAccountsRequest(page_size=200), metadata=admin, timeout=10)
+    assert disabled in listed.service_accounts
+    person = EnableServiceAccountRequest(id=(await make_user()).id)
+    nobody = accounts.EnableServiceAccount(person, metadata=admin, timeout=10)
+    assert await code_of(nobody) == grpc.StatusCode.NOT_FOUND
+    enable = EnableServiceAccountRequest(id=account.id)
+    assert await accounts.EnableServiceAccount(enable, metadata=admin, timeout=10) == account
+    # The edge remembers a token for 2 seconds, which may be one that is refused.
+    await eventually(lambda: create(rest, x_api_key=key.secret), until=lambda status: status == 200, seconds=5)
+    assert await create(rest, authorization=f"Bearer {exchanged.access_token}") == 401
+    actions = [event.action for event in await find(f'target = "service_account/{account.id}"')]
+    assert actions == [f"service_account.{each}" for each in ("enabled", "disabled", "created")]
 
 
 async def test_nobody_comes_by_more_through_a_service_account(

@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from deploy.local.mesh import Mesh
-from services.auth.browsers import CSRF_COOKIE, REFRESH_COOKIE
-from tests.auth.conftest import PASSWORD, MakeUser
+from services.auth.browsers import CSRF_COOKIE, DEVICE_COOKIE, REFRESH_COOKIE
+from tests.auth.conftest import PASSWORD, MakeUser, sign_in
 from tests.conftest import AuthStub
 from tests.content.items import refused
 from tests.gateway.corpus import problem
@@ -152,6 +152,32 @@ async def test_no_other_page_signs_somebody_in(page: Page, make_user: MakeUser) 
     assert "set-cookie" not in answer.headers
 
 
+async def test_a_browser_is_known_again_by_a_cookie_that_scripts_cannot_read(
+    rest: httpx.AsyncClient, auth: AuthStub, make_user: MakeUser
+) -> None:
+    user = await make_user()
+    credentials = {"email": user.email, "password": PASSWORD, "browser": True}
+    first = await rest.post("/v1/auth:login", json=credentials, headers=OUR_PAGE)
+    (kept,) = [each[DEVICE_COOKIE] for each in cookies(first) if DEVICE_COOKIE in each]
+    assert (kept["path"], kept["httponly"], kept["secure"], kept["samesite"]) == (
+        "/v1/auth:login",
+        True,
+        True,
+        "Strict",
+    )
+    assert (kept["max-age"], first.json()["deviceToken"]) == (f"{180 * 86_400}", "")
+    held = {"cookie": f"other=1; {DEVICE_COOKIE}={kept.value}"}
+    for _ in range(5):
+        await refused(sign_in(auth, user.email, "Wrong-password-1"))
+
+    strangers = await rest.post("/v1/auth:login", json=credentials, headers=OUR_PAGE)
+    owners = await rest.post("/v1/auth:login", json=credentials, headers=OUR_PAGE | held)
+    no_page = await rest.post("/v1/auth:login", json={**credentials, "browser": False}, headers=held)
+
+    assert (strangers.status_code, owners.status_code, no_page.status_code) == (429, 200, 429)
+    assert DEVICE_COOKIE in cookies(owners)[-1]
+
+
 @pytest.mark.parametrize("cookie", ["", "a=1", f"{REFRESH_COOKIE}=", "=;=;", "\u00e9", "x" * 3000])
 async def test_what_is_no_cookie_of_ours_is_no_refresh_token(rest: httpx.AsyncClient, cookie: str) -> None:
     for verb in ("refresh", "logout"):
@@ -168,7 +194,7 @@ async def test_it_is_the_same_over_grpc(auth: AuthStub, make_user: MakeUser) -> 
 
     assert not (await call).refresh_token
     sent = [value for name, value in await call.initial_metadata() if name == "set-cookie"]
-    assert len(sent) == 3
+    assert len(sent) == 4
     elsewhere = await refused(auth.Login(request, timeout=10))
     assert (elsewhere.code, elsewhere.reason) == (grpc.StatusCode.PERMISSION_DENIED, "CROSS_SITE")
     nothing = await refused(auth.RefreshTokens(RefreshTokensRequest(), timeout=10))

@@ -92,7 +92,10 @@ def test_what_is_no_mail_server_is_refused(url: str) -> None:
         mails.by_smtp(url)
 
 
-@pytest.mark.parametrize("what", ["INVITED", "UNVERIFIED", "RESET", "EXISTS", "PASSWORD_CHANGED"])
+@pytest.mark.parametrize(
+    "what",
+    ["INVITED", "UNVERIFIED", "RESET", "EXISTS", "PASSWORD_CHANGED", "EMAIL_CHANGE", "EMAIL_TAKEN", "EMAIL_CHANGED"],
+)
 @pytest.mark.parametrize("locale", ["ar", "en"])
 def test_every_mail_is_there_in_both_languages(what: str, locale: str) -> None:
     code = "c" * 43 if mail_texts.needs_code(what) else ""

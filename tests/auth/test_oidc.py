@@ -25,12 +25,14 @@ from thmnayah.auth.v1.oidc_pb2 import (
     CreateOidcProviderRequest,
     DeleteIdentityRequest,
     DeleteOidcProviderRequest,
+    DeleteUserIdentityRequest,
     FinishIdentityLinkRequest,
     FinishOidcLoginRequest,
     GetOidcProviderRequest,
     Identity,
     ListIdentitiesRequest,
     ListOidcProvidersRequest,
+    ListUserIdentitiesRequest,
     OidcProvider,
     UpdateOidcProviderRequest,
 )
@@ -491,6 +493,55 @@ async def test_the_last_way_to_sign_in_stays(oidc: OidcStub, company: Provider, 
     assert (await refused(call)).reason == "LAST_SIGN_IN"
 
 
+async def test_an_administrator_unlinks_anothers_identity_even_the_last_way_in(
+    rest: httpx.AsyncClient,
+    oidc: OidcStub,
+    auth: AuthStub,
+    company: Provider,
+    define: Define,
+    admin: Metadata,
+    admin_token: str,
+    make_user: MakeUser,
+    find: Find,
+) -> None:
+    provider, other = await define(create_users=True), await make_user()
+    tokens = await sign_in(oidc, company, provider)
+    user = await me(auth, tokens)
+    owned = ListUserIdentitiesRequest(user_id=user.id)
+
+    (identity,) = (await oidc.ListUserIdentities(owned, metadata=admin, timeout=10)).identities
+
+    assert (identity.issuer, identity.subject) == (company.issuer, company.claims["sub"])
+    for user_id, reason in ((other.id, "IDENTITY_NOT_FOUND"), (identity.id, "USER_NOT_FOUND")):
+        request = DeleteUserIdentityRequest(user_id=user_id, id=identity.id)
+        assert (await refused(oidc.DeleteUserIdentity(request, metadata=admin, timeout=10))).reason == reason
+    nobodys = oidc.ListUserIdentities(ListUserIdentitiesRequest(user_id=identity.id), metadata=admin, timeout=10)
+    assert (await refused(nobodys)).reason == "USER_NOT_FOUND"
+    gone = await rest.delete(
+        f"/v1/users/{user.id}/identities/{identity.id}", headers={"authorization": f"Bearer {admin_token}"}
+    )
+    assert gone.status_code == 200, gone.text
+    assert not (await oidc.ListUserIdentities(owned, metadata=admin, timeout=10)).identities
+    refresh = RefreshTokensRequest(refresh_token=tokens.refresh_token)
+    assert (await refused(auth.RefreshTokens(refresh, timeout=10))).reason == "REFRESH_TOKEN_INVALID"
+    (event,) = await find(f'target = "user/{user.id}" AND action = identity.unlinked')
+    assert event.actor not in ("", user.id)
+    assert event.details["issuer"] == company.issuer
+
+
+async def test_everybody_may_know_the_providers_that_sign_people_in(rest: httpx.AsyncClient, define: Define) -> None:
+    names = {"ar": "الشركة", "en": "Company"}
+    shown, plain, hidden = await define(display_name=names), await define(), await define(enabled=False)
+
+    answer = await rest.get("/v1/signInProviders")
+
+    assert answer.status_code == 200
+    told = answer.json()["signInProviders"]
+    assert [each["id"] for each in told] == sorted(each["id"] for each in told)
+    ours = {each.pop("id"): each for each in told if each["id"] in (shown.id, plain.id, hidden.id)}
+    assert ours == {shown.id: {"displayName": names}, plain.id: {"displayName": {}}}
+
+
 async def test_administrators_define_change_and_remove_providers(
     oidc: OidcStub, company: Provider, define: Define, admin: Metadata, auth_db: Database, find: Find
 ) -> None:
@@ -509,8 +560,10 @@ async def test_administrators_define_change_and_remove_providers(
         )
         return await oidc.UpdateOidcProvider(request, metadata=admin, timeout=10)
 
-    changed = await change("create_users", create_users=True, etag=provider.etag)
-    assert changed.create_users
+    changed = await change(
+        "create_users", "display_name", create_users=True, display_name={"ar": "الشركة"}, etag=provider.etag
+    )
+    assert (changed.create_users, dict(changed.display_name)) == (True, {"ar": "الشركة"})
     assert (await refused(change("enabled", etag=provider.etag))).reason == "ETAG_MISMATCH"
     assert "updateMask" in (await refused(change("create_time"))).violations
     elsewhere = await refused(change("issuer", issuer="https://evil.example.com"))

@@ -50,6 +50,9 @@ async def test_what_is_secret_is_written_nowhere(
             answer.headers.get_list("set-cookie")[0].partition(";")[0].partition("=")[2]
         )
         used[f"CSRF token {number}"] = answer.json()["csrfToken"]
+        used[f"device token in cookie {number}"] = (
+            answer.headers.get_list("set-cookie")[-1].partition(";")[0].partition("=")[2]
+        )
     sent = page | {"cookie": f"__Secure-thmnayah-refresh={cookie}", "x-csrf-token": answer.json()["csrfToken"]}
     assert (await rest.post("/v1/auth:refresh", json={}, headers=sent)).status_code == 200
     assert (await rest.post("/v1/auth:refresh", json={}, headers=sent | {"x-csrf-token": "x"})).status_code == 403

@@ -4,7 +4,9 @@ import asyncio
 import os
 import secrets
 import sys
+import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import asyncpg
 import grpc
@@ -16,13 +18,18 @@ from deploy.local.mesh import Mesh
 from libs import db, identity, permissions
 from libs.errors import FailedPrecondition
 from services.auth import people
-from tests.auth.conftest import PASSWORD, Database, MakeUser, UsersStub, minute_later, sign_in
+from services.auth.passwords import Passwords
+from services.auth.user_service import UserService
+from tests.auth.conftest import PASSWORD, Database, Find, MakeUser, UsersStub, minute_later, sign_in
 from tests.auth.mailbox import code_of, mail_to, mails_to
+from tests.auth.people import MakePerson, age
 from tests.conftest import AuthStub, Metadata, bearer
 from tests.content.items import refused
+from tests.content.rest import reason, violations
 from thmnayah.auth.v1.auth_pb2 import GetMeRequest, RefreshTokensRequest, User
 from thmnayah.auth.v1.users_pb2 import (
     ChangePasswordRequest,
+    DeleteMeRequest,
     DeleteUserRequest,
     DisableUserRequest,
     EnableUserRequest,
@@ -258,6 +265,35 @@ async def test_a_deleted_account_leaves_an_id_and_nothing_personal(
     assert (await make_user(email=user.email)).id != user.id
 
 
+async def test_people_erase_their_own_account_after_a_fresh_sign_in(
+    rest: httpx.AsyncClient, make_person: MakePerson, auth_db: Database, find: Find
+) -> None:
+    person = await make_person()
+    headers = dict(person.metadata)
+
+    async def leave(email: str) -> httpx.Response:
+        return await rest.post("/v1/me:delete", json={"email": email}, headers=headers)
+
+    other = await leave("somebody@example.com")
+    await age(auth_db, person)
+    stale = await leave(person.user.email)
+    assert (violations(other), reason(stale)) == (
+        {"email": "is not the address of this account"},
+        (400, "FRESH_SIGN_IN_NEEDED"),
+    )
+    await person.login()
+    headers = dict(person.metadata)
+
+    left = await leave(person.user.email.upper())
+
+    assert (left.status_code, left.json()["state"], left.json()["email"]) == (200, "DELETED", "")
+    assert (await refused(person.login())).reason == "CREDENTIALS_INVALID"
+    assert (await refused(person.refresh(person.tokens))).reason == "REFRESH_TOKEN_INVALID"
+    assert [subject for subject, _ in await announced(auth_db, person.user.id)] == ["user.created", "user.deleted"]
+    (event,) = await find(f'target = "user/{person.user.id}" AND action = user.deleted')
+    assert event.actor == person.user.id
+
+
 async def test_two_deleted_accounts_stand_beside_each_other(
     users: UsersStub, admin: Metadata, make_user: MakeUser
 ) -> None:
@@ -400,6 +436,20 @@ async def test_the_last_administrator_stays(own_database: db.Pool) -> None:
         with pytest.raises(FailedPrecondition) as refused:
             await in_transaction(change, last)
         assert refused.value.reason == "LAST_ADMINISTRATOR"
+    session_id = str(uuid.uuid4())
+    async with db.connection(own_database) as conn:
+        await conn.execute(
+            "INSERT INTO sessions (id, user_id, expire_time, final_time)"
+            " VALUES ($1, $2, now() + interval '1 day', now() + interval '1 day')",
+            session_id,
+            last,
+        )
+        email = (await people.get(conn, last)).email
+    caller = identity.caller.set(replace(identity.caller.get(), user_id=last, session_id=session_id))
+    own = UserService(own_database, Passwords(), registration=False)
+    with pytest.raises(FailedPrecondition, match="nobody else"):
+        await own.DeleteMe(DeleteMeRequest(email=email), None)  # type: ignore[arg-type]  # not looked at
+    identity.caller.reset(caller)
     await _administrator(own_database, "third@example.com")
     await in_transaction("demote", last)
 

@@ -1,5 +1,6 @@
 """thmnayah session and thmnayah keys."""
 
+import re
 import secrets
 from pathlib import Path
 
@@ -26,7 +27,10 @@ async def test_a_person_lists_and_ends_sessions(person: Cli) -> None:
     here, there = (await person("session", "list", "--json")).lines
     assert (here.get("current"), there.get("current")) == (True, None)
     assert here["deviceName"]
-    assert "(this one)" in (await person("session", "list")).out
+    shown, _ = (await person("session", "list")).out.splitlines()
+    assert re.fullmatch(
+        rf"{here['id']}  since 2.* UTC  used 2.* UTC  {re.escape(here['deviceName'])}.* \(this one\)", shown
+    )
 
     ended = await person("session", "end", there["id"])
 

@@ -1,8 +1,15 @@
 """People, administered from the command line."""
 
+import uuid
+
+import asyncpg
+
 from deploy.local.mesh import Mesh
 from tests.auth.mailbox import code_of, mail_to
 from tests.cli.conftest import Cli
+from thmnayah.auth.v1.auth_pb2 import CreateUserRequest
+from thmnayah.auth.v1.oidc_pb2 import ListUserIdentitiesRequest
+from thmnayah.client import Mesh as Client
 
 PASSWORD = "Correct-Horse-7"
 
@@ -26,6 +33,9 @@ async def test_a_person_comes_changes_and_goes(mesh: Mesh, cli: Cli, stranger: C
     assert (await stranger("login", email, stdin=f"{PASSWORD}\n")).status == 1
     assert "DISABLED" not in (await cli("user", "enable", email)).out
 
+    email, old = f"new-{email}", email
+    assert email in (await cli("user", "set-email", old, email)).out
+
     kept = await cli("user", "delete", email, stdin="n\n")
     assert (kept.status, (await cli("user", "show", email)).status) == (1, 0)
     gone = await cli("user", "delete", shown.lines[0]["id"], "--yes", "--json")
@@ -43,3 +53,24 @@ async def test_a_reset_is_asked_for_by_anybody(mesh: Mesh, cli: Cli, stranger: C
     assert [each.status for each in asked] == [0, 0]
     assert asked[0].out.replace(email, "") == asked[1].out.replace(f"no-{email}", "")
     assert code_of(await mail_to(mesh, email))
+
+
+async def test_an_identity_is_listed_and_unlinked(mesh: Mesh, cli: Cli, client: Client, word: str) -> None:
+    email, identity = f"{word}@example.com", str(uuid.uuid4())
+    user = await client.auth.CreateUser(CreateUserRequest(email=email, password=PASSWORD, roles=["reader"]))
+    conn = await asyncpg.connect(mesh.database_url("auth"))
+    await conn.execute(
+        "INSERT INTO identities (id, user_id, issuer, subject) VALUES ($1, $2, 'https://login.example.com', $3)",
+        identity,
+        user.id,
+        word,
+    )
+    await conn.close()
+
+    listed = await cli("user", "identities", email)
+    unlinked = await cli("user", "unlink", user.id, identity)
+
+    assert listed.out == f"{identity}  https://login.example.com  {word}  used never\n"
+    assert unlinked.out == f"{identity}  unlinked\n"
+    left = await client.oidc.ListUserIdentities(ListUserIdentitiesRequest(user_id=user.id))
+    assert not left.identities

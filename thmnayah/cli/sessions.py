@@ -23,9 +23,12 @@ async def list_(
                     print_json(session)
                     continue
                 told = " · ".join(filter(None, (session.device_name, session.user_agent)))
-                used = session.last_used_time.ToDatetime().strftime("%Y-%m-%d %H:%M UTC")
+                began, used = (
+                    moment.ToDatetime().strftime("%Y-%m-%d %H:%M UTC")
+                    for moment in (session.create_time, session.last_used_time)
+                )
                 here = " (this one)" if session.current else ""
-                out.print(f"{session.id}  {used}  {told}{here}", markup=False)
+                out.print(f"{session.id}  since {began}  used {used}  {told}{here}", markup=False)
 
 
 async def end(

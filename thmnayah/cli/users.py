@@ -10,7 +10,9 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from thmnayah.auth.v1.auth_pb2 import CreateUserRequest, User
+from thmnayah.auth.v1.oidc_pb2 import DeleteUserIdentityRequest, ListUserIdentitiesRequest
 from thmnayah.auth.v1.users_pb2 import (
+    ChangeUserEmailRequest,
     DeleteUserRequest,
     DisableUserRequest,
     EnableUserRequest,
@@ -148,6 +150,47 @@ async def set_roles(
         user = User(id=await _id(mesh, who), roles=roles)
         request = UpdateUserRequest(user=user, update_mask=FieldMask(paths=["roles"]))
         _print(await mesh.users.UpdateUser(request), as_json=as_json)
+
+
+async def set_email(
+    who: Who,
+    email: Annotated[str, typer.Argument(help="The address that the person signs in with from now on.")],
+    *,
+    server: Server = DEFAULT_SERVER,
+    locale: Locale = DEFAULT_LOCALE,
+    as_json: AsJson = False,
+) -> None:
+    """Give an account another address, which you vouch for; its owner signs in again."""
+    async with connect_as_user(server, locale) as mesh:
+        request = ChangeUserEmailRequest(id=await _id(mesh, who), email=email)
+        _print(await mesh.users.ChangeUserEmail(request), as_json=as_json)
+
+
+async def identities(
+    who: Who, *, server: Server = DEFAULT_SERVER, locale: Locale = DEFAULT_LOCALE, as_json: AsJson = False
+) -> None:
+    """List a person's identities at OpenID Connect providers."""
+    async with connect_as_user(server, locale) as mesh:
+        request = ListUserIdentitiesRequest(user_id=await _id(mesh, who))
+        for identity in (await mesh.oidc.ListUserIdentities(request)).identities:
+            if as_json:
+                print_json(identity)
+            else:
+                used = identity.use_time.ToJsonString() if identity.HasField("use_time") else "never"
+                out.print(f"{identity.id}  {identity.issuer}  {identity.subject}  used {used}", markup=False)
+
+
+async def unlink(
+    who: Who,
+    identity: Annotated[str, typer.Argument(help="The identity's id, as `user identities` shows it.")],
+    *,
+    server: Server = DEFAULT_SERVER,
+    locale: Locale = DEFAULT_LOCALE,
+) -> None:
+    """Take an identity from a person and end their sessions."""
+    async with connect_as_user(server, locale) as mesh:
+        await mesh.oidc.DeleteUserIdentity(DeleteUserIdentityRequest(user_id=await _id(mesh, who), id=identity))
+    out.print(f"{identity}  unlinked", markup=False)
 
 
 async def reset_password(
