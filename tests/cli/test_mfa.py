@@ -56,7 +56,7 @@ async def test_an_administrator_sets_the_policy_and_resets_factors(cli: Cli, str
     rule = {"role": role, "requirement": "PASSKEY_REQUIRED"}
     assert json.dumps(rule) in (await cli("mfa", "policy", "--json")).out
     assert (await cli("mfa", "require", role, "sometimes")).status == 2
-    assert (await cli("mfa", "reset", person.user.id)).status == 0
+    assert (await cli("mfa", "reset", person.user.email)).status == 0
     assert (await stranger("login", person.user.email, stdin=f"{PASSWORD}\n")).status == 0
 
 

@@ -57,7 +57,8 @@ async def test_an_administrator_ends_a_users_sessions(cli: Cli, person: Cli) -> 
     (session, _) = (await person("session", "list", "--json")).lines
 
     listed = await cli("session", "list", "--user", session["userId"], "--json")
-    ended = await cli("session", "end-all", "--user", session["userId"])
+    (user,) = (await cli("user", "show", session["userId"], "--json")).lines
+    ended = await cli("session", "end-all", "--user", user["email"])
 
     assert session["id"] in [each["id"] for each in listed.lines]
     assert ended.out == "Ended 2.\n"

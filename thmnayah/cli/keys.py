@@ -12,7 +12,7 @@ from thmnayah.auth.v1.api_keys_pb2 import (
     ListApiKeysRequest,
     RotateApiKeyRequest,
 )
-from thmnayah.cli.session import connect_as_user
+from thmnayah.cli.session import connect_as_user, user_id
 from thmnayah.cli.terminal import DEFAULT_LOCALE, DEFAULT_SERVER, AsJson, Locale, Server, err, out, print_json
 from thmnayah.client import pages
 
@@ -40,14 +40,17 @@ async def create(
 
 async def list_(
     *,
-    owner: Annotated[str, typer.Option(help="The id of a user or service account; - for all.")] = "",
+    owner: Annotated[
+        str, typer.Option(help="A user's e-mail address, or the id of a user or service account; - for all.")
+    ] = "",
     server: Server = DEFAULT_SERVER,
     locale: Locale = DEFAULT_LOCALE,
     as_json: AsJson = False,
 ) -> None:
     """Show your keys, or those of others that you may see."""
     async with connect_as_user(server, locale) as mesh:
-        async for page in pages(mesh.api_keys.ListApiKeys, ListApiKeysRequest(owner_id=owner, page_size=200)):
+        request = ListApiKeysRequest(owner_id=await user_id(mesh, owner), page_size=200)
+        async for page in pages(mesh.api_keys.ListApiKeys, request):
             for key in page.api_keys:
                 if as_json:
                     print_json(key)

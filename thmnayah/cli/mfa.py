@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from thmnayah.auth.v1.mfa_pb2 import GetMfaPolicyRequest, MfaRule, ResetUserMfaRequest, UpdateMfaRuleRequest
-from thmnayah.cli.session import connect_as_user
+from thmnayah.cli.session import Who, connect_as_user, user_id
 from thmnayah.cli.terminal import DEFAULT_LOCALE, DEFAULT_SERVER, AsJson, Locale, Server, out, print_json
 
 
@@ -48,15 +48,15 @@ async def require(
 
 
 async def reset(
-    user: Annotated[str, typer.Argument(help="The id of the account.")],
+    who: Who,
     *,
     server: Server = DEFAULT_SERVER,
     locale: Locale = DEFAULT_LOCALE,
 ) -> None:
     """Remove all second factors of somebody who has lost them; the person's sessions end."""
     async with connect_as_user(server, locale) as mesh:
-        await mesh.mfa.ResetUserMfa(ResetUserMfaRequest(id=user))
-    out.print(f"{user}  has no second factor now", markup=False)
+        await mesh.mfa.ResetUserMfa(ResetUserMfaRequest(id=await user_id(mesh, who)))
+    out.print(f"{who}  has no second factor now", markup=False)
 
 
 def _show(rule: MfaRule, *, as_json: bool) -> None:

@@ -26,6 +26,7 @@ from thmnayah.auth.v1.auth_pb2 import (
     Tokens,
 )
 from thmnayah.auth.v1.mfa_pb2 import VerifyMfaRequest
+from thmnayah.auth.v1.users_pb2 import ListUsersRequest
 from thmnayah.cli.terminal import (
     DEFAULT_LOCALE,
     DEFAULT_SERVER,
@@ -40,6 +41,8 @@ from thmnayah.client import ApiError, Mesh, Session, connect, endpoint
 
 if TYPE_CHECKING:
     from thmnayah.auth.v1.auth_pb2_grpc import AuthServiceAsyncStub
+
+Who = Annotated[str, typer.Argument(metavar="WHO", help="The person's e-mail address, or the account's id.")]
 
 # Longer than a refresh by another process may take.
 LOCK_SECONDS = 15.0
@@ -193,6 +196,16 @@ def _read_factor(challenge: MfaChallenge) -> VerifyMfaRequest:
     if len(code) == TOTP_DIGITS:
         return VerifyMfaRequest(challenge=challenge.challenge, totp_code=code)
     return VerifyMfaRequest(challenge=challenge.challenge, recovery_code=code)
+
+
+async def user_id(mesh: Mesh, who: str) -> str:
+    """The id of an account that is named by its address or its id."""
+    if "@" not in who:
+        return who
+    found = (await mesh.users.ListUsers(ListUsersRequest(filter=f"email = {json.dumps(who)}"))).users
+    if not found:
+        raise CommandError(f"nobody has the address {who}")
+    return found[0].id
 
 
 def _lock(path: Path) -> IO[bytes]:

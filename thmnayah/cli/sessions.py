@@ -5,11 +5,13 @@ from typing import Annotated
 import typer
 
 from thmnayah.auth.v1.sessions_pb2 import EndSessionRequest, EndSessionsRequest, ListSessionsRequest
-from thmnayah.cli.session import connect_as_user
+from thmnayah.cli.session import connect_as_user, user_id
 from thmnayah.cli.terminal import DEFAULT_LOCALE, DEFAULT_SERVER, AsJson, Locale, Server, out, print_json
 from thmnayah.client import pages
 
-OfUser = Annotated[str, typer.Option("--user", help="The id of another user, for administrators; your own otherwise.")]
+OfUser = Annotated[
+    str, typer.Option("--user", metavar="WHO", help="For administrators: another user's e-mail address or id.")
+]
 
 
 async def list_(
@@ -17,7 +19,7 @@ async def list_(
 ) -> None:
     """List the sessions that have not ended, the newest first."""
     async with connect_as_user(server, locale) as mesh:
-        async for page in pages(mesh.sessions.ListSessions, ListSessionsRequest(user_id=user)):
+        async for page in pages(mesh.sessions.ListSessions, ListSessionsRequest(user_id=await user_id(mesh, user))):
             for session in page.sessions:
                 if as_json:
                     print_json(session)
@@ -40,7 +42,7 @@ async def end(
 ) -> None:
     """Sign one device out."""
     async with connect_as_user(server, locale) as mesh:
-        await mesh.sessions.EndSession(EndSessionRequest(user_id=user, id=session))
+        await mesh.sessions.EndSession(EndSessionRequest(user_id=await user_id(mesh, user), id=session))
     out.print(f"Ended {session}.", markup=False)
 
 
@@ -54,5 +56,5 @@ async def end_all(
     """Sign all devices out, this one too unless told otherwise."""
     scope = EndSessionsRequest.OTHERS if others else EndSessionsRequest.ALL
     async with connect_as_user(server, locale) as mesh:
-        answer = await mesh.sessions.EndSessions(EndSessionsRequest(user_id=user, scope=scope))
+        answer = await mesh.sessions.EndSessions(EndSessionsRequest(user_id=await user_id(mesh, user), scope=scope))
     out.print(f"Ended {answer.count}.", markup=False)

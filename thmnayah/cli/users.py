@@ -1,6 +1,5 @@
 """Accounts of people."""
 
-import json
 import os
 from typing import Annotated
 
@@ -23,20 +22,17 @@ from thmnayah.auth.v1.users_pb2 import (
     SetPasswordRequest,
     UpdateUserRequest,
 )
-from thmnayah.cli.session import connect_as_user, read_password
+from thmnayah.cli.session import Who, connect_as_user, read_password, user_id
 from thmnayah.cli.terminal import (
     DEFAULT_LOCALE,
     DEFAULT_SERVER,
     AsJson,
-    CommandError,
     Locale,
     Server,
     out,
     print_json,
 )
-from thmnayah.client import Mesh, connect, pages
-
-Who = Annotated[str, typer.Argument(metavar="WHO", help="The person's e-mail address, or the account's id.")]
+from thmnayah.client import connect, pages
 
 
 async def create(
@@ -103,7 +99,7 @@ async def show(
 ) -> None:
     """Show an account."""
     async with connect_as_user(server, locale) as mesh:
-        _print(await mesh.users.GetUser(GetUserRequest(id=await _id(mesh, who))), as_json=as_json)
+        _print(await mesh.users.GetUser(GetUserRequest(id=await user_id(mesh, who))), as_json=as_json)
 
 
 async def disable(
@@ -111,7 +107,7 @@ async def disable(
 ) -> None:
     """Close an account and end its sessions."""
     async with connect_as_user(server, locale) as mesh:
-        _print(await mesh.users.DisableUser(DisableUserRequest(id=await _id(mesh, who))), as_json=as_json)
+        _print(await mesh.users.DisableUser(DisableUserRequest(id=await user_id(mesh, who))), as_json=as_json)
 
 
 async def enable(
@@ -119,7 +115,7 @@ async def enable(
 ) -> None:
     """Open a closed account."""
     async with connect_as_user(server, locale) as mesh:
-        _print(await mesh.users.EnableUser(EnableUserRequest(id=await _id(mesh, who))), as_json=as_json)
+        _print(await mesh.users.EnableUser(EnableUserRequest(id=await user_id(mesh, who))), as_json=as_json)
 
 
 async def delete(
@@ -134,7 +130,7 @@ async def delete(
     if not yes:
         typer.confirm(f"Erase the account of {who} for good?", abort=True, err=True)
     async with connect_as_user(server, locale) as mesh:
-        _print(await mesh.users.DeleteUser(DeleteUserRequest(id=await _id(mesh, who))), as_json=as_json)
+        _print(await mesh.users.DeleteUser(DeleteUserRequest(id=await user_id(mesh, who))), as_json=as_json)
 
 
 async def set_roles(
@@ -147,7 +143,7 @@ async def set_roles(
 ) -> None:
     """Give an account other roles; its owner signs in again."""
     async with connect_as_user(server, locale) as mesh:
-        user = User(id=await _id(mesh, who), roles=roles)
+        user = User(id=await user_id(mesh, who), roles=roles)
         request = UpdateUserRequest(user=user, update_mask=FieldMask(paths=["roles"]))
         _print(await mesh.users.UpdateUser(request), as_json=as_json)
 
@@ -162,7 +158,7 @@ async def set_email(
 ) -> None:
     """Give an account another address, which you vouch for; its owner signs in again."""
     async with connect_as_user(server, locale) as mesh:
-        request = ChangeUserEmailRequest(id=await _id(mesh, who), email=email)
+        request = ChangeUserEmailRequest(id=await user_id(mesh, who), email=email)
         _print(await mesh.users.ChangeUserEmail(request), as_json=as_json)
 
 
@@ -171,7 +167,7 @@ async def identities(
 ) -> None:
     """List a person's identities at OpenID Connect providers."""
     async with connect_as_user(server, locale) as mesh:
-        request = ListUserIdentitiesRequest(user_id=await _id(mesh, who))
+        request = ListUserIdentitiesRequest(user_id=await user_id(mesh, who))
         for identity in (await mesh.oidc.ListUserIdentities(request)).identities:
             if as_json:
                 print_json(identity)
@@ -189,7 +185,7 @@ async def unlink(
 ) -> None:
     """Take an identity from a person and end their sessions."""
     async with connect_as_user(server, locale) as mesh:
-        await mesh.oidc.DeleteUserIdentity(DeleteUserIdentityRequest(user_id=await _id(mesh, who), id=identity))
+        await mesh.oidc.DeleteUserIdentity(DeleteUserIdentityRequest(user_id=await user_id(mesh, who), id=identity))
     out.print(f"{identity}  unlinked", markup=False)
 
 
@@ -216,16 +212,6 @@ async def set_password(*, server: Server = DEFAULT_SERVER, locale: Locale = DEFA
     async with connect(server, locale=locale) as mesh:
         await mesh.users.SetPassword(request)
     out.print("The password is set; `thmnayah login` signs you in.", markup=False)
-
-
-async def _id(mesh: Mesh, who: str) -> str:
-    """The id of an account that is named by its address or its id."""
-    if "@" not in who:
-        return who
-    found = (await mesh.users.ListUsers(ListUsersRequest(filter=f"email = {json.dumps(who)}"))).users
-    if not found:
-        raise CommandError(f"nobody has the address {who}")
-    return found[0].id
 
 
 def _print(user: User, *, as_json: bool) -> None:
