@@ -186,7 +186,7 @@ async def serve(settings: Settings) -> None:
         signing_keys_pb2_grpc.add_SigningKeyServiceServicer_to_server(SigningKeyService(ring), server)
         roles_pb2_grpc.add_RoleServiceServicer_to_server(RoleService(pool, known), server)
         audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(pool), server)
-        exchange = Exchange(pool, ring, environment=settings.api_key_environment)
+        exchange = Exchange(pool, ring, revoked, environment=settings.api_key_environment)
         api_keys_pb2_grpc.add_ApiKeyServiceServicer_to_server(
             ApiKeyService(pool, exchange, longest=timedelta(days=settings.api_key_days)), server
         )

@@ -14,6 +14,7 @@ from grpc import StatusCode
 from libs import rpc
 from libs.db import Pool, connection, transaction
 from libs.errors import Failure, Unauthenticated
+from libs.revocations import Revocations
 from services.auth import api_keys, keys, roles, users
 from services.auth.digests import digest
 
@@ -28,6 +29,9 @@ _log = structlog.get_logger(__name__)
 
 @dataclass
 class _Held:
+    key_id: str
+    user_id: str
+    epoch: int
     token: str
     end: float
     grant: tuple[object, ...]
@@ -37,9 +41,10 @@ class _Held:
 class Exchange:
     """Gives tokens for keys, and remembers them for a while."""
 
-    def __init__(self, db: Pool, ring: keys.Ring, *, environment: str) -> None:
+    def __init__(self, db: Pool, ring: keys.Ring, revoked: Revocations, *, environment: str) -> None:
         self.db = db
         self.ring = ring
+        self.revoked = revoked
         self.environment = environment
         self._held: OrderedDict[bytes, _Held] = OrderedDict()
 
@@ -53,13 +58,17 @@ class Exchange:
         api_keys.check_form(secret, self.environment)
         kept = digest(secret)
         held = self._held.get(kept)
-        if held is None or time.monotonic() - held.checked > BELIEVED_SECONDS or held.end - time.time() < LEAST_SECONDS:
+        if held is None or time.monotonic() - held.checked > BELIEVED_SECONDS or not self._is_good(held):
             self._held.pop(kept, None)
             held = await self._ask(kept, held)
             self._held[kept] = held
             if len(self._held) > REMEMBERED:
                 self._held.popitem(last=False)
         return held.token, int(held.end - time.time())
+
+    def _is_good(self, held: _Held) -> bool:
+        enough = held.end - time.time() >= LEAST_SECONDS
+        return enough and not self.revoked.refuse(held.key_id, held.user_id, held.epoch)
 
     async def _ask(self, kept: bytes, held: _Held | None) -> _Held:
         checked = time.monotonic()  # before the database is: a revocation after that counts from then on
@@ -72,8 +81,8 @@ class Exchange:
         if row["unnoted"]:
             async with transaction(self.db) as conn:
                 await api_keys.note_use(conn, str(row["id"]), user.id)
-        grant = (user.id, row["epoch"], version, tuple(users.all_roles(user)), tuple(row["scopes"]), row["expire_time"])
-        if held is not None and held.grant == grant and held.end - time.time() >= LEAST_SECONDS:
+        grant = (row["epoch"], version, tuple(users.all_roles(user)), tuple(row["scopes"]), row["expire_time"])
+        if held is not None and held.grant == grant and self._is_good(held):
             held.checked = checked
             return held
         life = api_keys.TOKEN_SECONDS
@@ -87,7 +96,7 @@ class Exchange:
             life_seconds=life,
             scopes=row["scopes"],
         )
-        return _Held(token, int(time.time()) + life, grant, checked)
+        return _Held(str(row["id"]), user.id, row["epoch"], token, int(time.time()) + life, grant, checked)
 
 
 class EdgeService(envoy_grpc.AuthorizationServicer):

@@ -236,7 +236,7 @@ async def _settle(conn: Connection, group_id: str, user_ids: Sequence[str]) -> N
     )
     changed = [users.message(row) for row in rows if row["before"] != row["group_roles"]]
     if changed:
-        await sessions.end_of(conn, [user.id for user in changed])
+        await sessions.end_of_changed(conn, [user.id for user in changed])
         await outbox.add_all(conn, [(UserUpdated(user=user), user.id) for user in changed])
         details = {f"user/{user.id}": {"roles": " ".join(users.all_roles(user)), "group": group_id} for user in changed}
         await audit.record_all(conn, "user.updated", details)

@@ -120,7 +120,7 @@ async def update(
     if after == before:
         return None
     if after.roles != before.roles:
-        await sessions.end_all(conn, user.id)
+        await sessions.end_of_changed(conn, [user.id])
     row = await fetch_one(
         conn,
         f"""
@@ -147,7 +147,7 @@ async def set_roles(conn: Connection, user_id: str, named: Sequence[str]) -> Use
     if ADMINISTRATOR not in named:
         await _keep_an_administrator(conn, user_id)
     await _locked(conn, user_id)
-    await sessions.end_all(conn, user_id)
+    await sessions.end_of_changed(conn, [user_id])
     row = await fetch_one(
         conn,
         f"UPDATE users SET roles = $2, version = version + 1 WHERE id = $1 RETURNING {users.COLUMNS}",
@@ -324,7 +324,7 @@ async def _forget_deactivation(conn: Connection, user_id: str) -> None:
 
 
 async def _shut(conn: Connection, user_id: str) -> None:
-    await sessions.end_all(conn, user_id)
+    await sessions.end_of_changed(conn, [user_id])
     await password_codes.forget(conn, user_id)
 
 

@@ -37,15 +37,15 @@ async def add(conn: Connection, revocations: Sequence[Revocation]) -> None:
     )
 
 
-async def outdate(conn: Connection, user_id: str) -> None:
-    """Refuse the access tokens a user has: what they may do changed, and their sessions get new ones.
+async def outdate(conn: Connection, user_ids: Sequence[str]) -> None:
+    """Refuse the access tokens that users have, those of their API keys too: what they may do changed.
 
-    Refresh tokens go on working; where they must not, `sessions.end_all`.
+    Refresh tokens go on working; where they must not, `sessions.end_of`.
     """
-    row = await conn.fetchrow("UPDATE users SET epoch = epoch + 1 WHERE id = $1 RETURNING epoch", user_id)
-    if row is not None:
-        until = Timestamp(seconds=int(time.time()) + LONGEST_SECONDS)
-        await add(conn, [Revocation(user_id=user_id, epoch=row["epoch"], expire_time=until)])
+    rows = await conn.fetch("UPDATE users SET epoch = epoch + 1 WHERE id = ANY($1) RETURNING id, epoch", user_ids)
+    until = Timestamp(seconds=int(time.time()) + LONGEST_SECONDS)
+    if rows:
+        await add(conn, [Revocation(user_id=str(row["id"]), epoch=row["epoch"], expire_time=until) for row in rows])
 
 
 async def list_since(conn: Connection, request: ListRevocationsRequest) -> ListRevocationsResponse:

@@ -57,7 +57,7 @@ async def list_accounts(conn: Connection, *, page_size: int, page_token: str) ->
 async def disable(conn: Connection, account_id: str) -> ServiceAccount:
     """Have an account's keys refused, and the tokens they were exchanged for. Raises: NotFound."""
     account = await _set_state(conn, account_id, "DISABLED")
-    await revocations.outdate(conn, account_id)
+    await revocations.outdate(conn, [account_id])
     await audit.record(conn, "service_account.disabled", target=f"service_account/{account.id}")
     return account
 

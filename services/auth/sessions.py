@@ -191,6 +191,12 @@ async def end_of(conn: Connection, user_ids: Sequence[str]) -> None:
     await _end(conn, "user_id = ANY($1)", user_ids)
 
 
+async def end_of_changed(conn: Connection, user_ids: Sequence[str]) -> None:
+    """End all sessions of users who may do something else now, and have tokens of their API keys refused."""
+    await revocations.outdate(conn, user_ids)
+    await end_of(conn, user_ids)
+
+
 async def list_page(conn: Connection, user_id: str, *, page_size: int, page_token: str) -> ListSessionsResponse:
     """A user's sessions that have not ended, the newest first."""
     question = ("sessions", user_id)

@@ -209,14 +209,30 @@ async def test_a_key_never_grants_more_than_its_owner_holds_and_always_ends(
     assert [each["field"] for each in bad["fieldViolations"]] == [field]
 
 
-async def test_a_key_loses_what_its_owner_loses(
-    rest: httpx.AsyncClient, make_key: MakeKey, auth_db: "asyncpg.Connection[asyncpg.Record]"
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [(("PATCH", "", {"roles": ["reader"]}), 403), (("POST", ":disable", {}), 401)],
+    ids=["other roles", "disabled"],
+)
+async def test_a_key_and_its_tokens_lose_what_their_owner_loses(
+    rest: httpx.AsyncClient,
+    keys: "ApiKeyServiceAsyncStub",
+    make_key: MakeKey,
+    admin: Metadata,
+    change: tuple[str, str, object],
+    left: int,
 ) -> None:
     key = await make_key("content.create")
-    assert await create(rest, x_api_key=key.secret) == 200
-    await auth_db.execute("UPDATE users SET roles = '{reader}' WHERE id = $1", key.owner_id)
+    exchanged = await keys.ExchangeApiKey(ExchangeApiKeyRequest(api_key=key.secret), timeout=10)
+    token = {"authorization": f"Bearer {exchanged.access_token}"}
+    assert await create(rest, x_api_key=key.secret) == await create(rest, **token) == 200
+    method, verb, body = change
 
-    await eventually(lambda: create(rest, x_api_key=key.secret), until=lambda status: status == 403, seconds=5)
+    changed = await rest.request(method, f"/v1/users/{key.owner_id}{verb}", json=body, headers=dict(admin))
+
+    assert changed.status_code == 200, changed.text
+    await eventually(partial(create, rest, **token), until=lambda status: status == 401, seconds=5)
+    await eventually(lambda: create(rest, x_api_key=key.secret), until=lambda status: status == left, seconds=5)
 
 
 async def test_with_a_key_nobody_manages_keys(keys: "ApiKeyServiceAsyncStub", make_key: MakeKey) -> None:

@@ -179,7 +179,7 @@ async def test_a_changed_users_tokens_open_nothing_and_are_renewed(
 
     async def outdate() -> None:
         async with db.transaction(pool) as conn:
-            await revocations.outdate(conn, user.id)
+            await revocations.outdate(conn, [user.id])
 
     await until_refused(mesh, outdate, tokens, seconds=SECONDS + SLACK)
 

@@ -215,7 +215,7 @@ async def test_a_disabled_account_is_closed_until_it_is_enabled(
     assert opened.state == User.ACTIVE
     assert await sign_in(auth, user.email)
     events = await announced(auth_db, user.id)
-    assert [subject for subject, _ in events] == ["user.created", "user.disabled", "user.updated"]
+    assert [subject for subject, _ in events] == ["user.created", "token.revoked", "user.disabled", "user.updated"]
     assert UserDisabled.FromString(events[1][1]).user == closed
 
 
@@ -289,7 +289,8 @@ async def test_people_erase_their_own_account_after_a_fresh_sign_in(
     assert (left.status_code, left.json()["state"], left.json()["email"]) == (200, "DELETED", "")
     assert (await refused(person.login())).reason == "CREDENTIALS_INVALID"
     assert (await refused(person.refresh(person.tokens))).reason == "REFRESH_TOKEN_INVALID"
-    assert [subject for subject, _ in await announced(auth_db, person.user.id)] == ["user.created", "user.deleted"]
+    events = [subject for subject, _ in await announced(auth_db, person.user.id)]
+    assert events == ["user.created", "token.revoked", "user.deleted"]
     (event,) = await find(f'target = "user/{person.user.id}" AND action = user.deleted')
     assert event.actor == person.user.id
 
