@@ -115,11 +115,13 @@ class Verifier:
     def asking(cls, auth: grpc.aio.Channel, revocations: Revocations | None = None) -> Self:
         """A verifier that asks the auth service for its keys and roles."""
         stub, roles = AuthServiceStub(auth), RoleServiceStub(auth)
-        return cls(
-            lambda: stub.GetJwks(GetJwksRequest(), timeout=2),
-            Roles(lambda request: roles.GetRoleSnapshot(request, timeout=2)),
-            revocations,
-        )
+
+        def fetch_keys() -> Awaitable[JsonWebKeySet]:
+            # Only who has none yet waits for a service that is still starting.
+            return stub.GetJwks(GetJwksRequest(), timeout=2, wait_for_ready=not verifier._keys)
+
+        verifier = cls(fetch_keys, Roles(lambda request: roles.GetRoleSnapshot(request, timeout=2)), revocations)
+        return verifier
 
     async def verify(self, token: str) -> Identity:
         """Raises: Unauthenticated when anything at all is wrong with the token."""

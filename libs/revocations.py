@@ -43,7 +43,7 @@ class Revocations:
     def asking(cls, auth: grpc.aio.Channel) -> Self:
         """A list that the auth service is asked for."""
         stub = SessionServiceStub(auth)
-        return cls(lambda request: stub.ListRevocations(request, timeout=ANSWER_SECONDS))
+        return cls(lambda request: stub.ListRevocations(request, timeout=ANSWER_SECONDS, wait_for_ready=True))
 
     @property
     def deaf(self) -> bool:
