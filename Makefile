@@ -7,7 +7,7 @@ PROTOS := $(shell find protos -name '*.proto')
 AGAINST ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-parse --quiet --verify HEAD~1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock protos run seed test faults browser lint format bench clean
+.PHONY: help setup lock protos run seed test coverage faults browser lint format bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,8 +42,13 @@ run: $(VENV)/installed ## start the whole mesh on this machine; Ctrl-C stops it
 seed: $(VENV)/installed ## put the sample content into the running mesh
 	@$(BIN)/python -m deploy.local.seed
 
-test: $(VENV)/installed ## run the tests on real components, with their coverage
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not fault and not browser" --cov --cov-report=term
+TEST = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not fault and not browser"
+
+test: $(VENV)/installed ## run the tests on real components
+	@$(TEST)
+
+coverage: $(VENV)/installed ## run the same tests, and count the lines they run in every process
+	@$(TEST) --cov --cov-report=term
 
 faults: $(VENV)/installed ## kill every process under load, and count what survives
 	@$(BIN)/python -m pytest -m fault

@@ -226,7 +226,7 @@ async def test_the_types_that_are_read_have_a_story(admin: Rest) -> None:
         assert "richText" in story["kind"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(TEXTS)
 def test_any_text_is_read_as_it_was_stored(given: RichText) -> None:
     held = values.stored(given, "ar")

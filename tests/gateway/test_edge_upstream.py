@@ -276,10 +276,12 @@ QUERIES = {
 async def test_a_query_that_names_a_path_parameter_is_refused(
     address: str, upstream: Upstream, example: Example, name: str
 ) -> None:
+    # Each way to ask by the plain name, and each spelling of the name by itself: they are read one after the other.
+    asked = [(query, name) for query in QUERIES.values()]
+    asked += [(QUERIES["alone"], spelling) for spelling in _spellings(name).values()]
     usual = [
         (example.path, query.format(name=spelling, value=OTHER_ID, encoded="%30" + OTHER_ID[1:]))
-        for query in QUERIES.values()
-        for spelling in _spellings(name).values()
+        for query, spelling in asked
     ]
     upstream.calls.clear()
     headers = (f"Authorization: Bearer {upstream.token()}", "Content-Type: application/json")
