@@ -216,7 +216,7 @@ async def test_a_disabled_account_is_closed_until_it_is_enabled(
     assert await sign_in(auth, user.email)
     events = await announced(auth_db, user.id)
     assert [subject for subject, _ in events] == ["user.created", "token.revoked", "user.disabled", "user.updated"]
-    assert UserDisabled.FromString(events[1][1]).user == closed
+    assert UserDisabled.FromString(events[2][1]).user == closed
 
 
 async def test_a_closed_account_is_mailed_nothing(
