@@ -42,13 +42,13 @@ run: $(VENV)/installed ## start the whole mesh on this machine; Ctrl-C stops it
 seed: $(VENV)/installed ## put the sample content into the running mesh
 	@$(BIN)/python -m deploy.local.seed
 
-TEST = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not fault and not browser"
+TEST = $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder -m "not fault and not browser"
 
 test: $(VENV)/installed ## run the tests on real components
-	@$(TEST)
+	@$(TEST) -n 3
 
 coverage: $(VENV)/installed ## run the same tests, and count the lines they run in every process
-	@$(TEST) --cov --cov-report=term
+	@$(TEST) -n 2 --cov --cov-report=term
 
 faults: $(VENV)/installed ## kill every process under load, and count what survives
 	@$(BIN)/python -m pytest -m fault

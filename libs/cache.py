@@ -49,11 +49,9 @@ class Message(Protocol):
 T = TypeVar("T", bound=Message)
 
 
-def connect(url: str) -> Redis:
+def connect(url: str, *, seconds: float = VALKEY_TIMEOUT_SECONDS) -> Redis:
     """A client that gives up quickly: a slow cache is worse than none."""
-    return Redis.from_url(
-        url, socket_timeout=VALKEY_TIMEOUT_SECONDS, socket_connect_timeout=VALKEY_TIMEOUT_SECONDS, retry=None
-    )
+    return Redis.from_url(url, socket_timeout=seconds, socket_connect_timeout=seconds, retry=None)
 
 
 async def ping(redis: Redis) -> None:

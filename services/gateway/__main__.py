@@ -9,7 +9,7 @@ from envoy_limits import rate_limit_pb2_grpc
 from libs import cache, identity, rpc, telemetry
 from libs.revocations import Revocations
 from services.gateway import envoy
-from services.gateway.limits import LimitsService, limits
+from services.gateway.limits import SIGN_IN_SECONDS, LimitsService, limits
 from services.gateway.service import GatewayService
 from services.gateway.settings import GatewaySettings
 from thmnayah.gateway.v1 import gateway_pb2_grpc
@@ -22,7 +22,8 @@ async def serve(settings: GatewaySettings) -> None:
         rpc.channel(settings.search_address) as search,
     ):
         servicer = GatewayService({"auth": auth, "content": content, "search": search})
-        redis = cache.connect(settings.redis_url.get_secret_value())
+        patience = max(SIGN_IN_SECONDS, settings.limits_seconds)
+        redis = cache.connect(settings.redis_url.get_secret_value(), seconds=patience)
         counts = settings.global_limits != "off"
 
         def register(server: grpc.aio.Server) -> None:

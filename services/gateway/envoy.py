@@ -16,7 +16,7 @@ from google.protobuf.descriptor import Descriptor
 
 from libs import contracts, identity
 from libs.errors import Failure
-from services.gateway.limits import CLAIMS, Limit, limits
+from services.gateway.limits import CLAIMS, SIGN_IN_SECONDS, Limit, limits
 from services.gateway.settings import GatewaySettings
 
 Json = dict[str, Any]
@@ -344,7 +344,7 @@ def _shared_limits(settings: GatewaySettings) -> list[Json]:
             name,
             "envoy.extensions.filters.http.ratelimit.v3.RateLimit",
             domain="edge",
-            timeout="0.02s",
+            timeout=f"{seconds}s",
             rate_limit_service={
                 "grpc_service": {"envoy_grpc": {"cluster_name": "limits"}},
                 "transport_api_version": "V3",
@@ -354,9 +354,13 @@ def _shared_limits(settings: GatewaySettings) -> list[Json]:
             disable_x_envoy_ratelimited_header=True,
             **config,
         )
-        for name, config in (
-            (_SIGN_INS, {"failure_mode_deny": True, "status_on_error": {"code": "ServiceUnavailable"}}),
-            (_CALLS, {}),
+        for name, seconds, config in (
+            (
+                _SIGN_INS,
+                max(SIGN_IN_SECONDS, settings.limits_seconds),
+                {"failure_mode_deny": True, "status_on_error": {"code": "ServiceUnavailable"}},
+            ),
+            (_CALLS, settings.limits_seconds, {}),
         )
     ]
     filters[0]["disabled"] = True  # routes turn it on

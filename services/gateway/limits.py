@@ -25,6 +25,9 @@ Json = dict[str, Any]
 CLAIMS = "token"
 _NOBODY = "-"
 
+# For so long a sign-in waits for its count, without which it is refused.
+SIGN_IN_SECONDS = 0.5
+
 # A window is counted in so many slots, and forgotten slot by slot: what is refused too long is one of them.
 SLOTS = 20
 

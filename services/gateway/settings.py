@@ -35,6 +35,9 @@ class GatewaySettings(Settings):
     global_limits: Literal["off", "sign_in", "all"] = Field(
         "off", description="What several Envoys count together in Valkey: off, sign_in or all."
     )
+    limits_seconds: float = Field(
+        0.02, gt=0, le=5, description="How long a call waits for what is counted together; a sign-in half a second."
+    )
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"), description="Where Redis or Valkey is, for global_limits."
     )

@@ -232,6 +232,7 @@ async def edges(mesh: Mesh, tmp_path_factory: pytest.TempPathFactory) -> AsyncIt
                 return False
 
     given = {**limits, **services, "global_limits": "all", "port": port, "drain_seconds": 0}
+    given |= {"limits_seconds": 2}  # other tests run beside these
     given |= {"redis_url": f"redis://127.0.0.1:{valkey_port}"}
     parts = {
         "valkey": Part("valkey", [str(get_binary_path()), "--port", str(valkey_port), "--save", ""], valkey_is_ready),
