@@ -136,6 +136,12 @@ local function quoted_after(text, words)
   end
 end
 
+-- Whether an error has the one shape: Envoy's own begins otherwise, and gRPC's own, such as that a deadline has
+-- passed when the call arrives, has no details.
+local function is_of_a_service(text)
+  return text:find('^{"code":%d+,"message":') and not text:find('"details":%[%]}%s*$')
+end
+
 -- What RFC 7644 makes of an error that has the one shape.
 local function scim_error(status, request, text)
   local scim_type = text:match('"scimType":"(%a+)"')
@@ -173,7 +179,7 @@ local function answer_scim(handle, request)
   end
   local delay = text:match('"retryDelay":"([%d.]+)s"')
   if delay then handle:headers():replace("retry-after", tostring(math.ceil(tonumber(delay)))) end
-  if not text:find('^{"code":%d+,"message":') then text = error_body(status, request, text) end
+  if not is_of_a_service(text) then text = error_body(status, request, text) end
   if body then body:setBytes(scim_error(status, request, text)) end
 end
 
@@ -222,8 +228,7 @@ function envoy_on_response(handle)
     local text = body and body:getBytes(0, body:length()) or ""
     local delay = text:match('"retryDelay":"([%d.]+)s"')
     if delay then handle:headers():replace("retry-after", tostring(math.ceil(tonumber(delay)))) end
-    -- The services' errors begin like this; whatever does not is Envoy's own.
-    if body and not text:find('^{"code":%d+,"message":') then
+    if body and not is_of_a_service(text) then
       body:setBytes(error_body(status, request, text, retry_after))
     end
   end

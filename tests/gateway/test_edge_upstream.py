@@ -53,6 +53,8 @@ class Upstream:
 
     key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
     calls: list[Call] = field(default_factory=list)
+    refusal: grpc.StatusCode | None = None
+    """What it answers instead, as gRPC itself does: without details."""
 
     def register(self, server: grpc.aio.Server) -> None:
         for service in contracts.services():
@@ -71,6 +73,8 @@ class Upstream:
                 return self._keys()
             metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
             self.calls.append(Call(rpc, request, context.time_remaining(), metadata))
+            if self.refusal is not None:
+                await context.abort(self.refusal, "of gRPC's own")
             return GetMessageClass(rpc.descriptor.output_type)()
 
         return grpc.unary_unary_rpc_method_handler(
@@ -232,6 +236,21 @@ async def test_a_bare_carriage_return_makes_no_second_header(address: str, upstr
     for call in upstream.calls:
         assert "x-b" not in call.metadata
         assert "\r" not in call.metadata.get("x-a", "")
+
+
+@pytest.mark.parametrize("language", ["ar", "en"])
+async def test_what_grpc_itself_answers_gets_the_one_shape(
+    client: httpx.AsyncClient, upstream: Upstream, language: str
+) -> None:
+    upstream.refusal = grpc.StatusCode.DEADLINE_EXCEEDED
+    try:
+        answer = await client.get("/healthz", headers={"accept-language": language})
+    finally:
+        upstream.refusal = None
+
+    error = problem(answer.status_code, answer.headers, answer.content)
+    assert (answer.status_code, error.reason, error.locale) == (504, "DEADLINE_EXCEEDED", language)
+    assert len(upstream.calls) == 1
 
 
 # Path parameters.

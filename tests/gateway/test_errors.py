@@ -28,14 +28,8 @@ from thmnayah.content.v1.content_pb2 import (
 from thmnayah.search.v1.search_pb2 import SearchRequest
 
 # gRPC's numbers.
-INVALID, NOT_FOUND, EXISTS, DENIED, EXHAUSTED, PRECONDITION, ABORTED, UNAUTHENTICATED = (
-    3,
-    5,
-    6,
-    7,
-    8,
-    9,
-    10,
+INVALID, DEADLINE, NOT_FOUND, EXISTS, DENIED, EXHAUSTED, PRECONDITION, ABORTED, UNAUTHENTICATED = (
+    *(3, 4, 5, 6, 7, 8, 9, 10),
     16,
 )
 
@@ -110,6 +104,9 @@ SOURCES = {
     ),
     "a large body": Source("POST", "/v1/auth:login", 413, EXHAUSTED, "BODY_TOO_LARGE", body=b" " * 70_000),
     "large headers": Source("GET", "/healthz", 431, EXHAUSTED, "HEADERS_TOO_LARGE", headers={"x-large": "a" * 9000}),
+    "a deadline that has passed": Source(
+        "GET", "/healthz", 504, DEADLINE, "DEADLINE_EXCEEDED", headers={"grpc-timeout": "0S"}
+    ),
 }
 # Envoy answers these before it has read any header.
 UNREAD = ("large headers",)
